@@ -1,0 +1,578 @@
+"""Algorithms 1 and 2 and the dynamic scene: the only module that knows the order of the stages.
+
+read -> denoise -> importance -> mix -> reconstruct -> normalise -> write
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy
+
+from gpufuse import denoise, importance, mixing, normalise, poisson
+from gpufuse.areas import Area, AreaMasks, load_areas
+from gpufuse.arrays import (
+    LUMA,
+    Array,
+    ImageFormat,
+    array_module,
+    from_levels,
+    image_format,
+    to_levels,
+)
+from gpufuse.errors import ConfigError
+from gpufuse.resampling import check_pair, enlarged
+from gpufuse.settings import Settings
+from gpufuse.streaming import chunks_of, windows
+
+__all__ = [
+    "FusedChunk",
+    "chunk_length",
+    "fuse",
+    "fuse_dynamic",
+    "fuse_stream",
+    "fuse_video",
+    "pair_importance",
+]
+
+AreasLike: TypeAlias = str | Path | Iterable[Area | Mapping[str, Any]] | None
+"""A TOML file, or areas as objects or dictionaries."""
+
+NOISE_FRAMES = 9
+"""Frames at the start of a clip from which its noise is measured."""
+
+_CHUNK_SAMPLES = 2**22
+_LONGEST_CHUNK = 16
+
+
+# ---------------------------------------------------------------------------------------- pictures
+
+
+def fuse(
+    day: Array,
+    night: Array,
+    *,
+    importance: Array | None = None,
+    areas: AreasLike = None,
+    settings: Settings | None = None,
+) -> Array:
+    """Fuse a day and a night picture of one view (Algorithm 1).
+
+    Parameters
+    ----------
+    day, night : ndarray, shape (H, W) or (H, W, 3)
+        ``uint8``, ``uint16`` or float in [0, 1]; NumPy or CuPy. `day` may be larger by any factor of the same
+        aspect ratio (2 %); the night is then resampled to its size.
+    importance : ndarray, shape (H, W), optional
+        How much of the night is kept, 0..255 (``uint8``), 0..65535 or 0..1; of the night's size or of
+        the day's. By default `gpufuse.importance.static_importance`.
+    areas : path or list, optional
+        User areas, in pixels of the night.
+    settings : Settings, optional
+
+    Returns
+    -------
+    ndarray, shape (H, W) or (H, W, 3)
+        The day's size, the night's channels and dtype, on the night's device.
+
+    Raises
+    ------
+    PairError
+        If the sizes do not belong together.
+    ConfigError
+        For wrong areas.
+    TypeError, ValueError
+        For arrays that are no images, or not finite.
+
+    See Also
+    --------
+    fuse_dynamic : for moving things, with a night reference.
+    fuse_video : for clips.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> day = numpy.tile(numpy.arange(0, 160, 10, dtype=numpy.uint8), (12, 1))
+    >>> bool((fuse(day, numpy.zeros_like(day)) == day).all())     # a black night adds nothing
+    True
+    """
+    settings = settings or Settings()
+    pair = _Pair.of(day, night, settings)
+    weights = pair_importance(day, night, importance=importance, settings=settings)
+    return _fused_picture(pair, weights, areas, settings, larger_where_zero=False)
+
+
+def fuse_dynamic(
+    day: Array,
+    night: Array,
+    reference: Array,
+    *,
+    areas: AreasLike = None,
+    settings: Settings | None = None,
+) -> Array:
+    """Fuse a night picture with moving things into the day, given a night picture without them.
+
+    Parameters
+    ----------
+    day, night : ndarray, shape (H, W) or (H, W, 3)
+        As in `fuse`.
+    reference : ndarray
+        The same view at night without the moving things, of the night's form.
+    areas : path or list, optional
+        User areas, in pixels of the night.
+    settings : Settings, optional
+
+    Returns
+    -------
+    ndarray, shape (H, W) or (H, W, 3)
+        The day's size, the night's channels and dtype, on the night's device.
+
+    Raises
+    ------
+    PairError
+        If the sizes do not belong together.
+    ConfigError
+        For wrong areas.
+    TypeError, ValueError
+        For arrays that are no images, or not finite.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> day = numpy.tile(numpy.arange(0, 160, 10, dtype=numpy.uint8), (12, 1))
+    >>> dark = numpy.zeros_like(day)
+    >>> bool((fuse_dynamic(day, dark, dark) == day).all())     # nothing has moved
+    True
+    """
+    settings = settings or Settings()
+    pair = _Pair.of(day, night, settings)
+    weights = pair_importance(day, night, reference=reference, settings=settings)
+    return _fused_picture(pair, weights, areas, settings, larger_where_zero=settings.larger_where_zero)
+
+
+def pair_importance(
+    day: Array,
+    night: Array,
+    *,
+    reference: Array | None = None,
+    importance: Array | None = None,
+    settings: Settings | None = None,
+) -> Array:
+    """Importance that `fuse` (or `fuse_dynamic`, with a reference) uses, before user areas.
+
+    Parameters
+    ----------
+    day, night, reference, importance, settings
+        As in `fuse` and `fuse_dynamic`.
+
+    Returns
+    -------
+    ndarray, shape (H, W) of the day, float32 in [0, 1]
+
+    Raises
+    ------
+    PairError, TypeError, ValueError
+        As `fuse`.
+    """
+    settings = settings or Settings()
+    pair = _Pair.of(day, night, settings)
+    if importance is not None:
+        return _given_importance(importance, pair)
+    if reference is not None:
+        return _dynamic_weights(reference, night, pair, settings)
+    return _static_weights(pair, settings)
+
+
+def _static_weights(pair: _Pair, settings: Settings) -> Array:
+    return importance.static_importance(
+        pair.day,
+        enlarged(pair.night, pair.size),
+        gradient_threshold=settings.gradient_threshold,
+        intensity_threshold=settings.intensity_threshold,
+        feather=settings.feather,
+    )
+
+
+def _dynamic_weights(reference: Array, night: Array, pair: _Pair, settings: Settings) -> Array:
+    if tuple(reference.shape[:2]) != tuple(night.shape[:2]):
+        check_pair(tuple(reference.shape[:2]), tuple(night.shape[:2]))
+        raise ValueError(
+            f"reference: expected the night's size {night.shape[1]}x{night.shape[0]}, "
+            f"got {reference.shape[1]}x{reference.shape[0]}; crop or resize it"
+        )
+    levels = _with_channels(to_levels(reference, name="reference"), pair.night.shape[-3])
+    weights = importance.dynamic_importance(
+        pair.night,
+        levels,
+        threshold=settings.difference_threshold,
+        span=settings.difference_span,
+        smoothing=settings.difference_smoothing,
+        feather=settings.feather,
+    )
+    return enlarged(weights, pair.size)
+
+
+def _given_importance(given: Array, pair: _Pair) -> Array:
+    array_module(given, pair.night)
+    levels = to_levels(given, name="importance")
+    size = tuple(levels.shape[-2:])
+    if size not in (pair.night_size, pair.size):
+        raise ValueError(
+            f"importance: expected {pair.night_size[1]}x{pair.night_size[0]} like the night, "
+            f"got {size[1]}x{size[0]}; resize it"
+        )
+    return enlarged(levels.mean(axis=0) / numpy.float32(255.0), pair.size)
+
+
+def _fused_picture(
+    pair: _Pair, weights: Array, areas: AreasLike, settings: Settings, *, larger_where_zero: bool
+) -> Array:
+    masks = pair.area_masks(areas)
+    weights, day_only = masks.apply(weights[None], 0, numpy.zeros(1))
+    night = enlarged(pair.night, pair.size)[None]
+    u, _ = _reconstructed(pair.day, night, weights, day_only, settings, larger_where_zero)
+    moments = normalise.blend_moments(u, pair.day, night, weights)
+    c1, c2 = normalise.affine_from_moments(moments, u.shape[-2] * u.shape[-1])
+    return from_levels(normalise.apply_affine(u, c1, c2)[0], pair.form)
+
+
+# ------------------------------------------------------------------------------------------- video
+
+
+@dataclass(frozen=True)
+class FusedChunk:
+    """Some fused frames of a clip.
+
+    Attributes
+    ----------
+    first : int
+        Index in the clip of the first of them.
+    levels : ndarray, shape (T, C, H, W), float32, grey levels
+        Not clipped, not rounded.
+    importance : ndarray, shape (T, H, W), float32 in [0, 1]
+        After user areas.
+    """
+
+    first: int
+    levels: Array
+    importance: Array
+
+
+def fuse_video(
+    day: Array,
+    frames: Iterable[Array],
+    *,
+    areas: AreasLike = None,
+    settings: Settings | None = None,
+    chunk: int | None = None,
+) -> Iterator[Array]:
+    """Fuse a day picture and the frames of a night clip (Algorithm 2).
+
+    Parameters
+    ----------
+    day : ndarray, shape (H, W) or (H, W, 3)
+        Daytime plate, as in `fuse`; see `gpufuse.daytime_background`.
+    frames : iterable of ndarray, or one ndarray with a leading time axis
+        Night frames of one form, ``uint8``, ``uint16`` or float in [0, 1], on the day's device.
+    areas : path or list, optional
+        User areas, in pixels of the night; with ``frames``, not ``seconds``: there are no times here.
+    settings : Settings, optional
+    chunk : int, optional
+        Frames that are worked on together; by default as memory is well used. The result does not
+        depend on it.
+
+    Yields
+    ------
+    ndarray, shape (H, W) or (H, W, 3)
+        One fused frame for each night frame: the day's size, the night's channels and dtype.
+
+    Raises
+    ------
+    PairError
+        If the sizes do not belong together.
+    ConfigError
+        For wrong areas or `chunk`.
+    TypeError, ValueError
+        For arrays that are no images, not finite, or not all of one form.
+
+    Notes
+    -----
+    One pass; memory is bounded by the chunk, the denoising and the 2c+1 frames of temporal hysteresis.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> day = numpy.tile(numpy.arange(0, 160, 10, dtype=numpy.uint8), (12, 1))
+    >>> night = numpy.zeros((3, 12, 16), numpy.uint8)
+    >>> [bool((frame == day).all()) for frame in fuse_video(day, night)]
+    [True, True, True]
+    """
+    settings = settings or Settings()
+    if chunk is not None and chunk < 1:
+        raise ConfigError(f"chunk: expected at least 1 frame, got {chunk}; leave it out for the default")
+    image_format(day, name="day")
+    return _fused_frames(day, iter(frames), areas, settings, chunk)
+
+
+def _fused_frames(
+    day: Array, frames: Iterator[Array], areas: AreasLike, settings: Settings, chunk: int | None
+) -> Iterator[Array]:
+    first = next(frames, None)
+    if first is None:
+        return
+    pair = _Pair.of(day, first, settings)
+    masks = pair.area_masks(areas)
+    if masks.timed:
+        raise ConfigError("area: expected frames for a clip without times, got seconds; use frames = [first, last]")
+    length = chunk or chunk_length(pair.day.shape)
+    stream = _levels_of(first, frames, pair, length)
+    for fused in fuse_stream(pair.day, stream, settings=settings, areas=masks):
+        yield from from_levels(fused.levels, pair.form)
+
+
+def _levels_of(
+    first: Array, rest: Iterator[Array], pair: _Pair, length: int
+) -> Iterator[tuple[Array, Array]]:
+    def all_frames() -> Iterator[Array]:
+        yield first
+        for index, frame in enumerate(rest, start=1):
+            if frame.shape != first.shape or frame.dtype != first.dtype:
+                raise ValueError(
+                    f"frames[{index}]: expected {tuple(first.shape)} {first.dtype} like the first, "
+                    f"got {tuple(frame.shape)} {frame.dtype}; give frames of one clip"
+                )
+            yield frame
+
+    xp = array_module(first)
+    for frames in chunks_of(all_frames(), length):
+        levels = to_levels(xp.stack(frames), name="frames", leading=1)
+        yield levels, numpy.full(len(frames), numpy.nan)
+
+
+def chunk_length(shape: tuple[int, ...]) -> int:
+    """Frames that are worked on together when nothing else is said.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        ``(C, H, W)`` of the result.
+
+    Returns
+    -------
+    int
+        1 to 16: about 16 MB of levels.
+
+    Examples
+    --------
+    >>> chunk_length((3, 240, 320)), chunk_length((3, 2160, 3840))
+    (16, 1)
+    """
+    return int(min(_LONGEST_CHUNK, max(1, _CHUNK_SAMPLES // int(numpy.prod(shape)))))
+
+
+def fuse_stream(
+    day: Array,
+    stream: Iterable[tuple[Array, Array]],
+    *,
+    settings: Settings,
+    areas: AreaMasks | None = None,
+) -> Iterator[FusedChunk]:
+    """Fuse a stream of night frames that are planar levels already.
+
+    Parameters
+    ----------
+    day : ndarray, shape (C, H, W), float32, grey levels
+        Daytime plate.
+    stream : iterable of (levels, seconds)
+        Chunks of any length: frames ``(T, C, h, w)``, float32 grey levels, on the day's device, and their times
+        ``(T,)`` on the host.
+    settings : Settings
+    areas : AreaMasks, optional
+        Painted at the day's size.
+
+    Yields
+    ------
+    FusedChunk
+        In order, together all frames of the stream.
+    """
+    denoised: Iterable[tuple[Array, ...]] = stream
+    for _ in range(settings.passes):
+        denoised = _denoised(denoised, settings)
+    masked = _masked(denoised, settings)
+    reconstructed = _weighted_and_reconstructed(day, masked, settings, areas)
+    return _normalised(reconstructed, settings)
+
+
+def _denoised(
+    stream: Iterable[tuple[Array, ...]], settings: Settings
+) -> Iterator[tuple[Array, ...]]:
+    """One pass of SUSAN over (levels, seconds)."""
+    halo = (denoise.TEMPORAL_HALO, denoise.TEMPORAL_HALO)
+    for window in windows(stream, halo, (0, 0)):
+        noisy, seconds = window.pieces
+        smooth = denoise.susan3d_pass(
+            noisy.frames,
+            noisy.start,
+            noisy.stop,
+            sigma=settings.sigma,
+            threshold=settings.brightness_threshold,
+        )
+        yield smooth, seconds.core
+
+
+def _masked(
+    stream: Iterable[tuple[Array, ...]], settings: Settings
+) -> Iterator[tuple[Array, Array, Array]]:
+    """Add motion masks: (levels, seconds, masks)."""
+    threshold = settings.motion_threshold
+    held: list[tuple[Array, Array, Array]] = []  # frames that wait until the noise is known
+    for levels, seconds, changes in _with_changes(stream, settings):
+        if threshold is None:
+            held.append((levels, seconds, changes))
+            if sum(len(entry[2]) for entry in held) < NOISE_FRAMES:
+                continue
+            threshold = _noise_threshold(held)
+            ready, held = held, []
+        else:
+            ready = [(levels, seconds, changes)]
+        for frames, times, change in ready:
+            yield frames, times, importance.clean_masks(change > threshold)
+    if held:
+        threshold = _noise_threshold(held)
+        for frames, times, change in held:
+            yield frames, times, importance.clean_masks(change > threshold)
+
+
+def _with_changes(
+    stream: Iterable[tuple[Array, ...]], settings: Settings
+) -> Iterator[tuple[Array, Array, Array]]:
+    for window in windows(stream, (1, 1), (0, 0)):
+        levels, seconds = window.pieces
+        # Only the first frame looks ahead: it takes the change of the second.
+        known = levels.frames[: max(levels.stop, 2)]
+        changes = importance.motion_changes(known, levels.start, motion_from=settings.motion_from)
+        yield levels.core, seconds.core, changes[: len(window)]
+
+
+def _noise_threshold(held: list[tuple[Array, Array, Array]]) -> float:
+    changes = [entry[2] for entry in held]
+    return importance.motion_threshold(array_module(*changes).concatenate(changes)[:NOISE_FRAMES])
+
+
+def _weighted_and_reconstructed(
+    day: Array,
+    stream: Iterable[tuple[Array, ...]],
+    settings: Settings,
+    areas: AreaMasks | None,
+) -> Iterator[tuple[Array, Array, Array]]:
+    """Importance, mixed gradients and reconstruction: (u, importance, moments of the fit)."""
+    size = tuple(day.shape[-2:])
+    for window in windows(stream, (0, 0), (0, 0), (settings.c, settings.c)):
+        levels, seconds, masks = window.pieces
+        weights = importance.temporal_mean(masks.frames, settings.c, masks.start, masks.stop)
+        if settings.importance_gain != 1:
+            weights = array_module(weights).clip(weights * numpy.float32(settings.importance_gain), 0, 1)
+        weights = enlarged(weights, size)
+        night = enlarged(levels.core, size)
+        day_only = None
+        if areas is not None:
+            weights, day_only = areas.apply(weights, window.first, seconds.core)
+        u, _ = _reconstructed(day, night, weights, day_only, settings, settings.larger_where_zero)
+        yield u, weights, normalise.blend_moments(u, day, night, weights)
+
+
+def _reconstructed(
+    day: Array,
+    night: Array,
+    weights: Array,
+    day_only: Array | None,
+    settings: Settings,
+    larger_where_zero: bool,
+) -> tuple[Array, Array]:
+    """Mix and reconstruct: u without scale and shift, and the right-hand side it solves."""
+    crop = (Ellipsis,)
+    if settings.padding == "square":
+        day, crop = poisson.pad_to_square(day)
+        night, _ = poisson.pad_to_square(night)
+        weights, _ = poisson.pad_to_square(weights)
+        day_only = None if day_only is None else poisson.pad_to_square(day_only)[0]
+    rhs = mixing.mixed_divergence(
+        day,
+        night,
+        weights,
+        larger_where_zero=larger_where_zero,
+        night_gain=settings.night_gain,
+        day_only=day_only,
+    )
+    u = poisson.solve(rhs, method=settings.method, cycles=settings.cycles)
+    return array_module(u).ascontiguousarray(u[crop]), rhs
+
+
+def _normalised(
+    stream: Iterable[tuple[Array, ...]], settings: Settings
+) -> Iterator[FusedChunk]:
+    """Colour fit over a window of frames, which keeps the brightness from flickering."""
+    together = 2 * settings.c + 1 if settings.fit_window is None else settings.fit_window
+    before, after = (together - 1) // 2, together // 2
+    for window in windows(stream, (0, 0), (0, 0), (before, after)):
+        u, weights, moments = window.pieces
+        xp = array_module(u.frames)
+        fits = []
+        for k in range(moments.start, moments.stop):
+            shared = moments.frames[max(0, k - before) : k + after + 1]
+            fits.append(
+                normalise.affine_from_moments(
+                    shared.sum(axis=0), len(shared) * u.frames.shape[-2] * u.frames.shape[-1]
+                )
+            )
+        c1 = xp.stack([fit[0] for fit in fits])
+        c2 = xp.stack([fit[1] for fit in fits])
+        yield FusedChunk(window.first, normalise.apply_affine(u.core, c1, c2), weights.core)
+
+
+# ------------------------------------------------------------------------------------------ helpers
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """A checked pair of pictures as levels, with equal channels."""
+
+    day: Array
+    night: Array
+    form: ImageFormat
+
+    @classmethod
+    def of(cls, day: Array, night: Array, settings: Settings) -> _Pair:
+        array_module(day, night)
+        form = image_format(night, name="night")
+        image_format(day, name="day")
+        check_pair(tuple(day.shape[:2]), tuple(night.shape[:2]))
+        night_levels = to_levels(night, name="night")
+        day_levels = _with_channels(to_levels(day, name="day"), night_levels.shape[0])
+        return cls(day_levels, night_levels, form)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return tuple(self.day.shape[-2:])
+
+    @property
+    def night_size(self) -> tuple[int, int]:
+        return tuple(self.night.shape[-2:])
+
+    def area_masks(self, areas: AreasLike) -> AreaMasks:
+        loaded = [] if areas is None else load_areas(areas)
+        return AreaMasks(loaded, self.night_size, self.size, array_module(self.day))
+
+
+def _with_channels(levels: Array, channels: int) -> Array:
+    """Levels with as many channels as wanted: grey repeated, or colour weighed to grey."""
+    xp = array_module(levels)
+    if levels.shape[0] == channels:
+        return levels
+    if channels == 1:
+        weights = xp.asarray(LUMA, dtype=numpy.float32)[:, None, None]
+        return (levels * weights).sum(axis=0, keepdims=True)
+    return xp.repeat(levels, channels, axis=0)

@@ -1,0 +1,463 @@
+"""Importance W in [0, 1]: how much of the night is kept at each pixel.
+
+For a static pair, for a dynamic scene with a night reference, and for video by motion masks and their
+temporal mean. Masks and importance have no channel axis.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy
+
+from gpufuse.arrays import Array, array_module, check_levels
+from gpufuse.gradients import gradient, squared_magnitude
+
+__all__ = [
+    "clean_masks",
+    "dynamic_importance",
+    "motion_changes",
+    "motion_masks",
+    "motion_noise",
+    "motion_threshold",
+    "smoothed",
+    "static_importance",
+    "temporal_mean",
+]
+
+_UNCHANGED = 0.05
+"""Grey levels: smaller changes are blocks that a codec copied, and say nothing about noise."""
+
+_FEWEST_TOGETHER = 3
+"""Important edge pixels among 3x3 under which one is noise."""
+
+_LOWEST_GRADIENT = 50.0
+_NOISE_FACTOR = 4.0
+_LOWEST_THRESHOLD = 1.5
+
+
+def static_importance(
+    day: Array,
+    night: Array,
+    *,
+    gradient_threshold: float | None = None,
+    intensity_threshold: float = 200.0,
+    feather: float = 1.5,
+) -> Array:
+    """Importance of a static pair (Algorithm 1).
+
+    A pixel of the night is important where its gradient is strong and stronger than the day's, or
+    where it is bright: lamps, windows, signs.
+
+    Parameters
+    ----------
+    day, night : ndarray, shape (C, H, W), float32, grey levels
+        NumPy or CuPy; leading axes in front are allowed.
+    gradient_threshold : float, optional
+        Least joint gradient magnitude, grey levels per pixel. By default it follows the noise:
+        4 times the median magnitude of the night's gradients, at least 50.
+    intensity_threshold : float
+        Least brightness of the brightest channel, grey levels.
+    feather : float
+        Standard deviation in pixels of the Gaussian that lets W fall smoothly; 0 for a hard edge.
+
+    Returns
+    -------
+    ndarray, shape (H, W), float32 in [0, 1]
+        On the same device. 1 on the important pixels, exactly 0 farther than about 4 `feather` from them.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For arrays that are no levels of one shape, or parameters out of range.
+
+    Notes
+    -----
+    ``|G_N| >= gradient_threshold and |G_N| > |G_D|``, or ``max_c N >= intensity_threshold``. The mask is grown
+    by one `feather` before the Gaussian, so that a line one pixel wide keeps its full
+    importance. Synchronises: yes, for the check of its input.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> night = numpy.zeros((1, 1, 5), numpy.float32)
+    >>> night[0, 0, 4] = 250
+    >>> static_importance(night * 0, night, feather=0)
+    array([[0., 0., 0., 1., 1.]], dtype=float32)
+    """
+    xp = array_module(day, night)
+    day = check_levels(day, name="day", axes="(..., C, H, W)")
+    night = check_levels(night, name="night", axes="(..., C, H, W)")
+    _check_same_size(day, night, "night")
+    _check_not_negative("feather", feather)
+    night_energy = squared_magnitude(*gradient(night))
+    if gradient_threshold is None:
+        gradient_threshold = _gradient_threshold(night_energy)
+    edges = (night_energy >= gradient_threshold**2) & (night_energy > squared_magnitude(*gradient(day)))
+    bright = night.max(axis=-3) >= intensity_threshold
+    edges &= _neighbours_set(edges) >= _FEWEST_TOGETHER
+    return _feathered((edges | bright).astype(xp.float32), feather)
+
+
+def _gradient_threshold(energy: Array) -> float:
+    """Threshold that sensor noise does not reach: most of a night picture has no strong edge."""
+    typical = float(array_module(energy).median(energy)) ** 0.5
+    return max(_LOWEST_GRADIENT, _NOISE_FACTOR * typical)
+
+
+def dynamic_importance(
+    night: Array,
+    reference: Array,
+    *,
+    threshold: float = 12.0,
+    span: float = 24.0,
+    smoothing: float = 1.5,
+    feather: float = 1.5,
+) -> Array:
+    """Importance of a dynamic scene, from a night picture of the same view without the moving things.
+
+    Parameters
+    ----------
+    night, reference : ndarray, shape (C, H, W), float32, grey levels
+        NumPy or CuPy; leading axes in front are allowed.
+    threshold : float
+        Difference in grey levels at which importance begins.
+    span : float
+        Grey levels above `threshold` at which it reaches 1.
+    smoothing : float
+        Standard deviation in pixels of the Gaussian over the difference; 0 for none.
+    feather : float
+        Standard deviation in pixels of the Gaussian at the border of the important areas; 0 for none.
+
+    Returns
+    -------
+    ndarray, shape (H, W), float32 in [0, 1]
+        On the same device; exactly 0 away from the changes.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For arrays that are no levels of one shape, or parameters out of range.
+
+    Notes
+    -----
+    ``M = max_c |N - R|``, smoothed, ``clip((M - threshold) / span, 0, 1)``, specks removed and small holes closed
+    (section 3 of Ilie, Raskar and Yu (2004)); all weights of the night itself are 1. Synchronises: yes, for the
+    check of its input.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> reference = numpy.zeros((1, 9, 9), numpy.float32)
+    >>> night = reference.copy()
+    >>> night[:, 3:, 3:] = 60
+    >>> w = dynamic_importance(night, reference, smoothing=0, feather=0)
+    >>> float(w[0, 0]), float(w[6, 6])
+    (0.0, 1.0)
+    """
+    xp = array_module(night, reference)
+    night = check_levels(night, name="night", axes="(..., C, H, W)")
+    reference = check_levels(reference, name="reference", axes="(..., C, H, W)")
+    _check_same_size(night, reference, "reference")
+    _check_not_negative("smoothing", smoothing)
+    _check_not_negative("feather", feather)
+    if not span > 0:
+        raise ValueError(f"span: expected a positive number of grey levels, got {span}; the default is 24")
+    difference = smoothed(xp.abs(night - reference).max(axis=-3), smoothing)
+    level = xp.clip((difference - threshold) / span, 0.0, 1.0).astype(xp.float32)
+    mask = level > 0
+    cleaned = clean_masks(mask)
+    opened = xp.where(cleaned, xp.maximum(level, xp.float32(0.5) * (cleaned & ~mask)), xp.float32(0.0))
+    return _feathered(opened, feather)
+
+
+def motion_changes(
+    frames: Array, start: int = 0, *, motion_from: Literal["intensity", "gradient"] = "intensity"
+) -> Array:
+    """Change of each frame against the one before it, the largest over the channels.
+
+    Parameters
+    ----------
+    frames : ndarray, shape (T, C, H, W), float32, grey levels
+        Denoised frames, NumPy or CuPy.
+    start : int
+        First frame of interest; the one before it must be in `frames` unless it is the first of the clip.
+    motion_from : {"intensity", "gradient"}
+        Compare brightness, or gradients (blind to slow changes of light).
+
+    Returns
+    -------
+    ndarray, shape (T - start, H, W), float32, grey levels
+        The first frame of a clip takes the change of the second; a clip of one frame has none.
+    """
+    xp = array_module(frames)
+    if len(frames) == 1:
+        return xp.zeros((1 - start, *frames.shape[-2:]), xp.float32)
+    known = frames[max(start - 1, 0) :]
+    if motion_from == "gradient":
+        gx, gy = gradient(known)
+        changes = xp.maximum(_largest_change(gx), _largest_change(gy))
+    else:
+        changes = _largest_change(known)
+    return xp.concatenate([changes[:1], changes]) if start == 0 else changes
+
+
+def _largest_change(frames: Array) -> Array:
+    """Largest absolute difference over the channels, channel by channel to spare temporaries."""
+    xp = array_module(frames)
+    largest = xp.abs(frames[1:, 0] - frames[:-1, 0])
+    for channel in range(1, frames.shape[1]):
+        change = frames[1:, channel] - frames[:-1, channel]
+        xp.maximum(largest, xp.abs(change, out=change), out=largest)
+    return largest
+
+
+def motion_masks(
+    frames: Array,
+    *,
+    threshold: float | None = None,
+    motion_from: Literal["intensity", "gradient"] = "intensity",
+    clean: bool = True,
+) -> Array:
+    """Binary motion masks of a clip.
+
+    Parameters
+    ----------
+    frames : ndarray, shape (T, C, H, W), float32, grey levels
+        Denoised frames, NumPy or CuPy.
+    threshold : float, optional
+        Grey levels; a change above it is motion. By default it follows the noise: `motion_threshold`.
+    motion_from : {"intensity", "gradient"}
+        Compare brightness, or gradients.
+    clean : bool
+        Remove specks and close small holes.
+
+    Returns
+    -------
+    ndarray, shape (T, H, W), bool
+        On the same device; the first mask is that of the second frame.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For arrays that are no frames, or unknown `motion_from`.
+
+    Notes
+    -----
+    ``M_i = 1`` where ``max_c |F_i - F_{i-1}| > threshold`` (Algorithm 2 of Ilie, Raskar and Yu (2004)).
+    Synchronises: yes, for the check of its input.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> frames = numpy.zeros((3, 1, 5, 5), numpy.float32)
+    >>> frames[2, 0, 1:4, 1:4] = 100
+    >>> motion_masks(frames, threshold=5).sum(axis=(1, 2))
+    array([0, 0, 9])
+    """
+    if motion_from not in ("intensity", "gradient"):
+        raise ValueError(f"motion_from: expected 'intensity' or 'gradient', got {motion_from!r}; choose one")
+    frames = check_levels(frames, axes="(T, C, H, W)")
+    changes = motion_changes(frames, motion_from=motion_from)
+    masks = changes > (motion_threshold(changes) if threshold is None else threshold)
+    return clean_masks(masks) if clean else masks
+
+
+def motion_noise(changes: Array) -> float:
+    """Robust estimate of the noise in frame-to-frame changes.
+
+    Parameters
+    ----------
+    changes : ndarray, shape (T, H, W), float32, grey levels
+        From `motion_changes`.
+
+    Returns
+    -------
+    float
+        Median in grey levels of the changes above 0.05 level: moving things cover less than half of a
+        view, and a codec repeats blocks that carry no noise at all. 0 if nothing changes.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> motion_noise(numpy.array([[[0.0, 0.2, 0.3, 90.0, 0.1]]], numpy.float32))
+    0.25
+    """
+    noisy = changes[changes > _UNCHANGED]
+    return round(float(array_module(changes).median(noisy)), 6) if noisy.size else 0.0
+
+
+def motion_threshold(changes: Array) -> float:
+    """Motion threshold that the noise does not reach.
+
+    Parameters
+    ----------
+    changes : ndarray, shape (T, H, W), float32, grey levels
+        Of the first frames of a clip, from `motion_changes`.
+
+    Returns
+    -------
+    float
+        4 times `motion_noise`, at least 1.5 grey levels.
+    """
+    return max(_LOWEST_THRESHOLD, _NOISE_FACTOR * motion_noise(changes))
+
+
+def clean_masks(masks: Array) -> Array:
+    """Remove specks and close small holes.
+
+    Parameters
+    ----------
+    masks : ndarray, shape (..., H, W), bool
+        NumPy or CuPy.
+
+    Returns
+    -------
+    ndarray, shape (..., H, W), bool
+        Set where at least 4 of the 3x3 pixels around are set, twice: what is smaller than 2x2
+        pixels vanishes, holes and gaps of one or two pixels close. Borders are replicated.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> mask = numpy.zeros((4, 8), bool)
+    >>> mask[1, 1] = True                     # a speck
+    >>> mask[:, 4:] = True
+    >>> mask[2, 6] = False                    # a hole
+    >>> clean_masks(mask).astype(int)
+    array([[0, 0, 0, 0, 1, 1, 1, 1],
+           [0, 0, 0, 0, 1, 1, 1, 1],
+           [0, 0, 0, 0, 1, 1, 1, 1],
+           [0, 0, 0, 0, 1, 1, 1, 1]])
+    """
+    for _ in range(2):
+        masks = _neighbours_set(masks) >= 4
+    return masks
+
+
+def _neighbours_set(masks: Array) -> Array:
+    """How many of the 3x3 pixels around each are set."""
+    xp = array_module(masks)
+    rows = masks.astype(xp.uint8)
+    total = rows.copy()
+    for axis in (-2, -1):
+        near, far = _shifted(total, axis)
+        total = near + far + total
+    return total
+
+
+def _shifted(image: Array, axis: int) -> tuple[Array, Array]:
+    """The image moved by one pixel either way along an axis, its border replicated."""
+    xp = array_module(image)
+    length = image.shape[axis]
+    onward = xp.take(image, xp.minimum(xp.arange(length) + 1, length - 1), axis=axis)
+    backward = xp.take(image, xp.maximum(xp.arange(length) - 1, 0), axis=axis)
+    return backward, onward
+
+
+def temporal_mean(masks: Array, c: int = 5, start: int = 0, stop: int | None = None) -> Array:
+    """Mean of the masks from c frames before to c frames after each frame.
+
+    This is the temporal hysteresis that keeps the body of a car important between its head-lights and its
+    tail-lights.
+
+    Parameters
+    ----------
+    masks : ndarray, shape (T, H, W), bool
+        NumPy or CuPy.
+    c : int
+        Extent of influence in frames, either way.
+    start, stop : int
+        The frames to compute; all by default. What is farther than `c` from them is not used.
+
+    Returns
+    -------
+    ndarray, shape (stop - start, H, W), float32 in [0, 1]
+        On the same device; the mean over the frames that exist.
+
+    Raises
+    ------
+    ValueError
+        If `c` is negative.
+
+    Notes
+    -----
+    ``W'_i = mean of M_k, k = i-c..i+c``. Counted in whole numbers, so exact. Synchronises: no.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> masks = numpy.array([0, 1, 0, 0], bool).reshape(4, 1, 1)
+    >>> temporal_mean(masks, 1).ravel()
+    array([0.5       , 0.33333334, 0.33333334, 0.        ], dtype=float32)
+    """
+    xp = array_module(masks)
+    if c < 0 or c != int(c):
+        raise ValueError(f"c: expected a whole number of frames from 0, got {c}; the default is 5")
+    stop = len(masks) if stop is None else stop
+    result = xp.empty((stop - start, *masks.shape[1:]), xp.float32)
+    first = last = max(0, start - c)
+    window = xp.zeros(masks.shape[1:], xp.float32)  # small whole numbers: exact
+    for i in range(start, stop):
+        while last < min(len(masks), i + c + 1):
+            window += masks[last]
+            last += 1
+        while first < i - c:
+            window -= masks[first]
+            first += 1
+        xp.divide(window, xp.float32(last - first), out=result[i - start])
+    return result
+
+
+def smoothed(image: Array, sigma: float) -> Array:
+    """Gaussian over the last two axes, exactly 0 where nothing is within 4 sigma.
+
+    Parameters
+    ----------
+    image : ndarray, shape (..., H, W), float32
+        NumPy or CuPy.
+    sigma : float
+        Pixels; 0 returns the image itself.
+
+    Returns
+    -------
+    ndarray, shape (..., H, W), float32
+        On the same device; borders are replicated.
+    """
+    if sigma == 0:
+        return image
+    sigmas = (0.0,) * (image.ndim - 2) + (sigma, sigma)
+    return _ndimage(image).gaussian_filter(image, sigmas, mode="nearest", truncate=4.0)
+
+
+def _feathered(weights: Array, sigma: float) -> Array:
+    """Let weights fall smoothly to 0 outside their areas, without lowering them inside."""
+    if sigma == 0:
+        return weights
+    xp = array_module(weights)
+    reach = 2 * int(numpy.ceil(sigma)) + 1
+    size = (1,) * (weights.ndim - 2) + (reach, reach)
+    grown = _ndimage(weights).maximum_filter(weights, size=size, mode="nearest")
+    return xp.clip(xp.maximum(weights, smoothed(grown, sigma)), 0.0, 1.0)
+
+
+def _ndimage(array: Array) -> Any:
+    """The `ndimage` module that works on this array."""
+    if array_module(array) is numpy:
+        from scipy import ndimage
+    else:
+        from cupyx.scipy import ndimage
+    return ndimage
+
+
+def _check_same_size(first: Array, second: Array, name: str) -> None:
+    if first.shape != second.shape:
+        raise ValueError(
+            f"{name}: expected shape {tuple(first.shape)}, got {tuple(second.shape)}; "
+            "bring both pictures to one size first"
+        )
+
+
+def _check_not_negative(name: str, value: float) -> None:
+    if not value >= 0:
+        raise ValueError(f"{name}: expected a number of pixels from 0, got {value}; 0 switches it off")

@@ -1,0 +1,242 @@
+"""Every parameter of the method, as one frozen record; from TOML files and ``name=value`` words."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import tomllib
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from gpufuse.errors import ConfigError
+
+__all__ = ["Settings"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Parameters of the fusion; the defaults are the paper's where the paper gives one.
+
+    Thresholds are in grey levels (255 = white) for every input depth, lengths in pixels or frames.
+
+    Attributes
+    ----------
+    sigma : float
+        SUSAN: standard deviation of the spatial and temporal Gaussian, pixels and frames.
+    brightness_threshold : float
+        SUSAN: difference in grey levels at which a neighbour's weight falls to 1/e.
+    passes : int
+        SUSAN: how often the filter is applied to a clip; 0 switches it off.
+    gradient_threshold : float or None
+        Static pair: least gradient of the night that counts as important, grey levels per pixel; None
+        (``auto``): follows the noise of the picture.
+    intensity_threshold : float
+        Static pair: least brightness of the night that counts as important, grey levels.
+    feather : float
+        Static pair and dynamic scene: width of the soft border of important areas, pixels.
+    difference_threshold : float
+        Dynamic scene: difference to the reference at which importance begins, grey levels.
+    difference_span : float
+        Dynamic scene: grey levels above `difference_threshold` at which importance reaches 1.
+    difference_smoothing : float
+        Dynamic scene: Gaussian over the difference, pixels.
+    motion_threshold : float or None
+        Video: change between frames that counts as motion, grey levels; None (``auto``): follows the
+        noise measured in the first frames of the clip.
+    motion_from : {"intensity", "gradient"}
+        Video: what is compared between frames.
+    c : int
+        Video: extent of influence of a motion mask, frames either way.
+    importance_gain : float
+        Video: factor on the temporal mean before it is cut at 1.
+    night_gain : float
+        Factor on the night's gradients.
+    larger_where_zero : bool
+        Video and dynamic scene: where the importance is 0, take the larger gradient.
+    method : {"multigrid", "dct"}
+        Solver of the Poisson equation.
+    cycles : int
+        Multigrid: V-cycles after the nested iteration.
+    padding : {"none", "square"}
+        ``square``: pad to the next power-of-two square before gradients are taken, as in the paper.
+    fit_window : int or None
+        Video: frames that share one colour fit; None: 2c + 1; 1: frame by frame.
+
+    Raises
+    ------
+    ConfigError
+        If a value is of the wrong kind or out of range.
+
+    Examples
+    --------
+    >>> Settings().c
+    5
+    >>> Settings().replace(passes=1).passes
+    1
+    """
+
+    sigma: float = 15.0
+    brightness_threshold: float = 20.0
+    passes: int = 2
+    gradient_threshold: float | None = None
+    intensity_threshold: float = 200.0
+    feather: float = 1.5
+    difference_threshold: float = 12.0
+    difference_span: float = 24.0
+    difference_smoothing: float = 1.5
+    motion_threshold: float | None = None
+    motion_from: Literal["intensity", "gradient"] = "intensity"
+    c: int = 5
+    importance_gain: float = 1.0
+    night_gain: float = 1.0
+    larger_where_zero: bool = True
+    method: Literal["multigrid", "dct"] = "multigrid"
+    cycles: int = 2
+    padding: Literal["none", "square"] = "none"
+    fit_window: int | None = None
+
+    def __post_init__(self) -> None:
+        for field, kind in _kinds().items():
+            object.__setattr__(self, field, _checked(field, getattr(self, field), kind))
+
+    def replace(self, **changes: Any) -> Settings:
+        """Return a copy with some values changed.
+
+        Parameters
+        ----------
+        **changes
+            Field names and their new values.
+
+        Raises
+        ------
+        ConfigError
+            For an unknown name or a bad value.
+        """
+        _check_names(changes)
+        return dataclasses.replace(self, **changes)
+
+    @classmethod
+    def from_toml(cls, path: str | Path) -> Settings:
+        """Read settings from a TOML file with ``name = value`` lines.
+
+        Parameters
+        ----------
+        path : str or Path
+
+        Raises
+        ------
+        ConfigError
+            If the file cannot be read, is no TOML, or names unknown or bad values.
+        """
+        try:
+            table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(
+                f"{path}: expected a readable settings file, found none ({error}); check the path"
+            ) from error
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(
+                f"{path}: expected TOML, found a mistake ({error}); write lines like passes = 1"
+            ) from error
+        return cls().replace(**{name: _none_if_auto(value) for name, value in table.items()})
+
+    def with_words(self, words: Iterable[str]) -> Settings:
+        """Return a copy changed by words ``name=value``, as on the command line.
+
+        Parameters
+        ----------
+        words : iterable of str
+
+        Raises
+        ------
+        ConfigError
+            For a word of another form, an unknown name or a bad value.
+
+        Examples
+        --------
+        >>> Settings().with_words(["night_gain=2", "motion_threshold=auto"]).night_gain
+        2.0
+        """
+        changes: dict[str, Any] = {}
+        for word in words:
+            name, equals, text = word.partition("=")
+            if not equals:
+                raise ConfigError(f"--set: expected name=value, got {word!r}; for example --set passes=1")
+            changes[name.strip()] = text.strip()
+        _check_names(changes)
+        kinds = _kinds()
+        return self.replace(**{name: _parsed(name, text, kinds[name]) for name, text in changes.items()})
+
+
+_AT_LEAST: dict[str, float] = {"cycles": 0, "fit_window": 1, "motion_threshold": 0}
+_ABOVE_ZERO = {"sigma", "brightness_threshold", "difference_span"}
+
+
+def _kinds() -> dict[str, Any]:
+    return typing.get_type_hints(Settings)
+
+
+def _check_names(changes: Mapping[str, Any]) -> None:
+    known = [field.name for field in fields(Settings)]
+    for name in changes:
+        if name not in known:
+            raise ConfigError(f"settings: expected one of {', '.join(known)}; got {name!r}; check its spelling")
+
+
+def _none_if_auto(value: Any) -> Any:
+    return None if value == "auto" else value
+
+
+def _alternatives(kind: Any) -> tuple[Any, ...]:
+    """The types a field may have, or the words it may be."""
+    return typing.get_args(kind) or (kind,)
+
+
+def _checked(name: str, value: Any, kind: Any) -> Any:
+    """Check one value, and give whole numbers the field's type."""
+    allowed = _alternatives(kind)
+    if value is None and type(None) in allowed:
+        return None
+    if typing.get_origin(kind) is Literal:
+        if value not in allowed:
+            words = " or ".join(repr(word) for word in allowed)
+            raise ConfigError(f"{name}: expected {words}, got {value!r}; choose one")
+        return value
+    if bool in allowed:
+        if not isinstance(value, bool):
+            raise ConfigError(f"{name}: expected true or false, got {value!r}; choose one")
+        return value
+    return _checked_number(name, value, int if int in allowed else float)
+
+
+def _checked_number(name: str, value: Any, kind: type) -> Any:
+    noun = "a whole number" if kind is int else "a number"
+    if isinstance(value, bool):
+        raise ConfigError(f"{name}: expected {noun}, got {value!r}; see the table of settings")
+    try:
+        number = float(value)
+        if math.isnan(number) or (kind is int and number != int(number)):
+            raise ValueError
+    except (TypeError, ValueError, OverflowError):
+        raise ConfigError(f"{name}: expected {noun}, got {value!r}; see the table of settings") from None
+    least = _AT_LEAST.get(name, 0)
+    if number < least or (name in _ABOVE_ZERO and number == 0):
+        bound = "above 0" if name in _ABOVE_ZERO else f"from {least:g}"
+        raise ConfigError(f"{name}: expected {noun} {bound}, got {value!r}; see the table of settings")
+    return kind(number)
+
+
+def _parsed(name: str, text: str, kind: Any) -> Any:
+    """Turn the text of ``name=text`` into a value of the field's kind."""
+    allowed = _alternatives(kind)
+    if type(None) in allowed and text.lower() in ("auto", "none"):
+        return None
+    if bool in allowed:
+        if text.lower() in ("true", "yes", "on", "1"):
+            return True
+        if text.lower() in ("false", "no", "off", "0"):
+            return False
+    return text

@@ -1,0 +1,159 @@
+"""Streams of chunks with temporal halos: what makes a pass over a clip independent of its chunks.
+
+A stream is an iterator of tuples of arrays, all with one number of frames along their first axis. A
+temporal stage asks for `windows` of it: every frame is in the core of exactly one window, and each
+window brings the frames around its core that exist. A stage that computes each frame from those
+neighbours alone gives the same bits for every chunk length. Memory is bounded by the chunk and the halos.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from gpufuse.arrays import Array, array_module
+
+__all__ = ["Piece", "Window", "chunks_of", "windows"]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One array of a window: its core frames and the halo that exists around them.
+
+    Attributes
+    ----------
+    frames : ndarray, shape (T, ...)
+        Halo before, core, halo after.
+    start, stop : int
+        The core is ``frames[start:stop]``.
+    """
+
+    frames: Array
+    start: int
+    stop: int
+
+    @property
+    def core(self) -> Array:
+        """The core frames."""
+        return self.frames[self.start : self.stop]
+
+
+@dataclass(frozen=True)
+class Window:
+    """A run of frames of a stream.
+
+    Attributes
+    ----------
+    first : int
+        Index in the clip of the first core frame.
+    pieces : tuple of Piece
+        One for each array of the stream.
+    """
+
+    first: int
+    pieces: tuple[Piece, ...]
+
+    def __len__(self) -> int:
+        """Return the number of core frames."""
+        return self.pieces[0].stop - self.pieces[0].start
+
+
+class _Track:
+    """Frames of one array by their index in the clip; the oldest are forgotten when told so."""
+
+    def __init__(self) -> None:
+        self._chunks: deque[tuple[int, Array]] = deque()
+
+    def append(self, first: int, frames: Array) -> None:
+        self._chunks.append((first, frames))
+
+    def take(self, start: int, stop: int) -> Array:
+        """Frames start .. stop - 1; a view where they lie in one chunk."""
+        parts = [
+            frames[max(start - first, 0) : stop - first]
+            for first, frames in self._chunks
+            if first < stop and first + len(frames) > start
+        ]
+        return parts[0] if len(parts) == 1 else array_module(*parts).concatenate(parts)
+
+    def forget(self, before: int) -> None:
+        while self._chunks and self._chunks[0][0] + len(self._chunks[0][1]) <= before:
+            self._chunks.popleft()
+
+
+def windows(stream: Iterable[tuple[Array, ...]], *halos: tuple[int, int]) -> Iterator[Window]:
+    """Cut a stream into windows with halos.
+
+    Parameters
+    ----------
+    stream : iterable of tuple of ndarray
+        Chunks of any lengths; chunks without frames are passed over.
+    *halos : tuple of int
+        Frames before and after the core, for each array of the stream.
+
+    Yields
+    ------
+    Window
+        Cores that follow each other without gap; fewer halo frames at the two ends of the stream.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> stream = [(numpy.arange(3),), (numpy.arange(3, 5),)]
+    >>> [(w.first, w.pieces[0].frames.tolist(), w.pieces[0].core.tolist()) for w in windows(stream, (1, 1))]
+    [(0, [0, 1, 2], [0, 1]), (2, [1, 2, 3, 4], [2, 3]), (4, [3, 4], [4])]
+    """
+    tracks = [_Track() for _ in halos]
+    before = max(halo[0] for halo in halos)
+    after = max(halo[1] for halo in halos)
+    start = end = 0
+
+    def cut(stop: int) -> Window:
+        pieces = []
+        for track, (ahead, behind) in zip(tracks, halos, strict=True):
+            low, high = max(0, start - ahead), min(end, stop + behind)
+            pieces.append(Piece(track.take(low, high), start - low, stop - low))
+        return Window(start, tuple(pieces))
+
+    for chunk in stream:
+        for track, frames in zip(tracks, chunk, strict=True):
+            if len(frames):
+                track.append(end, frames)
+        end += len(chunk[0])
+        stop = end - after
+        if stop > start:
+            yield cut(stop)
+            start = stop
+            for track in tracks:
+                track.forget(start - before)
+    if end > start:
+        yield cut(end)
+
+
+def chunks_of(frames: Iterable[Array], length: int) -> Iterator[list[Array]]:
+    """Collect single frames into lists of a given length; the last may be shorter.
+
+    Parameters
+    ----------
+    frames : iterable of ndarray
+    length : int
+        At least 1.
+
+    Yields
+    ------
+    list of ndarray
+
+    Examples
+    --------
+    >>> list(chunks_of("abcde", 2))
+    [['a', 'b'], ['c', 'd'], ['e']]
+    """
+    chunk: list[Array] = []
+    for frame in frames:
+        chunk.append(frame)
+        if len(chunk) == length:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
