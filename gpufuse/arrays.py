@@ -320,7 +320,7 @@ def check_levels(levels: Array, *, name: str = "frames", axes: str = "(T, C, H, 
         raise ValueError(f"{name}: expected shape {axes}, got {tuple(levels.shape)}; reshape it")
     checked = xp.ascontiguousarray(levels, dtype=numpy.float32)
     # A sum is finite exactly if no term is NaN or infinite (levels are far from overflow).
-    if not bool(xp.isfinite(checked.sum(dtype=numpy.float64))):
+    if not bool(xp.isfinite(checked.sum())):
         raise ValueError(
             f"{name}: expected finite grey levels, got NaN or infinity; replace them first"
         )

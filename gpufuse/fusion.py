@@ -254,11 +254,15 @@ class FusedChunk:
         Not clipped, not rounded.
     importance : ndarray, shape (T, H, W), float32 in [0, 1]
         After user areas.
+    solver_error : float
+        Largest distance in grey levels of the reconstruction from the direct solution, where it was
+        measured; nan elsewhere.
     """
 
     first: int
     levels: Array
     importance: Array
+    solver_error: float
 
 
 def fuse_video(
@@ -379,6 +383,7 @@ def fuse_stream(
     *,
     settings: Settings,
     areas: AreaMasks | None = None,
+    measure_solver: bool = False,
 ) -> Iterator[FusedChunk]:
     """Fuse a stream of night frames that are planar levels already.
 
@@ -392,6 +397,8 @@ def fuse_stream(
     settings : Settings
     areas : AreaMasks, optional
         Painted at the day's size.
+    measure_solver : bool
+        Compare the first frame with the direct solution.
 
     Yields
     ------
@@ -402,7 +409,7 @@ def fuse_stream(
     for _ in range(settings.passes):
         denoised = _denoised(denoised, settings)
     masked = _masked(denoised, settings)
-    reconstructed = _weighted_and_reconstructed(day, masked, settings, areas)
+    reconstructed = _weighted_and_reconstructed(day, masked, settings, areas, measure_solver)
     return _normalised(reconstructed, settings)
 
 
@@ -467,8 +474,9 @@ def _weighted_and_reconstructed(
     stream: Iterable[tuple[Array, ...]],
     settings: Settings,
     areas: AreaMasks | None,
-) -> Iterator[tuple[Array, Array, Array]]:
-    """Importance, mixed gradients and reconstruction: (u, importance, moments of the fit)."""
+    measure_solver: bool,
+) -> Iterator[tuple[Array, Array, Array, Array]]:
+    """Importance, mix and reconstruction: (u, importance, moments of the fit, errors of the solver)."""
     size = tuple(day.shape[-2:])
     for window in windows(stream, (0, 0), (0, 0), (settings.c, settings.c)):
         levels, seconds, masks = window.pieces
@@ -480,8 +488,17 @@ def _weighted_and_reconstructed(
         day_only = None
         if areas is not None:
             weights, day_only = areas.apply(weights, window.first, seconds.core)
-        u, _ = _reconstructed(day, night, weights, day_only, settings, settings.larger_where_zero)
-        yield u, weights, normalise.blend_moments(u, day, night, weights)
+        u, rhs = _reconstructed(day, night, weights, day_only, settings, settings.larger_where_zero)
+        errors = numpy.full(len(window), numpy.nan)
+        if measure_solver and window.first == 0:
+            errors[0] = _solver_error(rhs[0], settings)
+        yield u, weights, normalise.blend_moments(u, day, night, weights), errors
+
+
+def _solver_error(rhs: Array, settings: Settings) -> float:
+    """Largest distance from the direct solution, in grey levels before normalisation."""
+    found = poisson.solve(rhs, method=settings.method, cycles=settings.cycles)
+    return float(abs(found - poisson.solve(rhs, method="dct")).max())
 
 
 def _reconstructed(
@@ -517,8 +534,8 @@ def _normalised(
     """Colour fit over a window of frames, which keeps the brightness from flickering."""
     together = 2 * settings.c + 1 if settings.fit_window is None else settings.fit_window
     before, after = (together - 1) // 2, together // 2
-    for window in windows(stream, (0, 0), (0, 0), (before, after)):
-        u, weights, moments = window.pieces
+    for window in windows(stream, (0, 0), (0, 0), (before, after), (0, 0)):
+        u, weights, moments, errors = window.pieces
         xp = array_module(u.frames)
         fits = []
         for k in range(moments.start, moments.stop):
@@ -530,7 +547,9 @@ def _normalised(
             )
         c1 = xp.stack([fit[0] for fit in fits])
         c2 = xp.stack([fit[1] for fit in fits])
-        yield FusedChunk(window.first, normalise.apply_affine(u.core, c1, c2), weights.core)
+        measured = errors.core[numpy.isfinite(errors.core)]
+        error = float(measured.max() * abs(c1).max()) if measured.size else numpy.nan
+        yield FusedChunk(window.first, normalise.apply_affine(u.core, c1, c2), weights.core, error)
 
 
 # ------------------------------------------------------------------------------------------ helpers

@@ -338,21 +338,20 @@ def clean_masks(masks: Array) -> Array:
 def _neighbours_set(masks: Array) -> Array:
     """How many of the 3x3 pixels around each are set."""
     xp = array_module(masks)
-    rows = masks.astype(xp.uint8)
-    total = rows.copy()
-    for axis in (-2, -1):
-        near, far = _shifted(total, axis)
-        total = near + far + total
+    return _three_in_line(_three_in_line(masks.astype(xp.uint8)), across=True)
+
+
+def _three_in_line(counts: Array, *, across: bool = False) -> Array:
+    """Sum of each pixel and its two neighbours along one axis, the border replicated."""
+    xp = array_module(counts)
+    lines = xp.swapaxes(counts, -2, -1) if across else counts
+    total = counts.copy()
+    sums = xp.swapaxes(total, -2, -1) if across else total
+    sums[..., 1:, :] += lines[..., :-1, :]
+    sums[..., :-1, :] += lines[..., 1:, :]
+    sums[..., 0, :] += lines[..., 0, :]
+    sums[..., -1, :] += lines[..., -1, :]
     return total
-
-
-def _shifted(image: Array, axis: int) -> tuple[Array, Array]:
-    """The image moved by one pixel either way along an axis, its border replicated."""
-    xp = array_module(image)
-    length = image.shape[axis]
-    onward = xp.take(image, xp.minimum(xp.arange(length) + 1, length - 1), axis=axis)
-    backward = xp.take(image, xp.maximum(xp.arange(length) - 1, 0), axis=axis)
-    return backward, onward
 
 
 def temporal_mean(masks: Array, c: int = 5, start: int = 0, stop: int | None = None) -> Array:

@@ -1,0 +1,93 @@
+"""Decoded pictures of any pixel format to levels."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy
+
+from gpufuse.colour import Colour, default_matrix, yuv_to_levels
+from gpufuse.errors import InputError
+
+__all__ = ["frame_to_levels"]
+
+_MATRIX_BY_TAG = {
+    1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020", 10: "bt2020",
+}  # fmt: skip
+_UNSPECIFIED = (0, 2, 3)
+_PLANAR = re.compile(r"yuv(?P<full>j?)(?P<alpha>a?)(?P<chroma>420|422|440|444)p(?P<depth>\d*)(?P<end>le|be)?")
+_GREY = re.compile(r"gray(?P<depth>\d*)(?P<end>le|be)?")
+_SUBSAMPLING = {"420": (2, 2), "422": (2, 1), "440": (1, 2), "444": (1, 1)}
+
+
+def frame_to_levels(frame: Any, out: numpy.ndarray, codec: str) -> None:
+    """Convert a decoded picture of any pixel format to levels."""
+    frame, name = _readable_format(frame)
+    if match := _PLANAR.fullmatch(name):
+        planes = [_plane(plane, name) for plane in frame.planes]
+        depth = int(match["depth"] or 8)
+        colour = _colour_of(frame, codec, bool(match["full"]))
+        yuv_to_levels(planes[:3], out, colour, depth=depth, subsampling=_SUBSAMPLING[match["chroma"]])
+        if match["alpha"]:  # over black
+            out *= planes[3][: frame.height, : frame.width].astype(numpy.float32) / ((1 << depth) - 1)
+        return
+    if match := _GREY.fullmatch(name):
+        # Plain grey pictures use all codes; grey video says so if it does.
+        full = codec not in ("h264", "hevc", "vp9", "av1")
+        colour = _colour_of(frame, codec, full and frame.color_range == 0)
+        yuv_to_levels([_plane(frame.planes[0], name)], out, colour, depth=int(match["depth"] or 8))
+        return
+    pixels = frame.to_ndarray()
+    most = 255.0 / numpy.iinfo(pixels.dtype).max
+    numpy.multiply(pixels[..., :3].transpose(2, 0, 1), numpy.float32(most), out=out, casting="unsafe")
+    if pixels.shape[-1] == 4:  # over black
+        out *= pixels[..., 3].astype(numpy.float32) * numpy.float32(most / 255.0)
+
+
+def _readable_format(frame: Any) -> tuple[Any, str]:
+    """Rearrange a picture of an unusual format, without changing its colours."""
+    name = frame.format.name
+    flipped = any(plane.line_size <= 0 for plane in frame.planes)
+    match = _PLANAR.fullmatch(name) or _GREY.fullmatch(name)
+    if match and not flipped and 8 <= int(match["depth"] or 8) <= 16:
+        return frame, name
+    components = frame.format.components
+    deep = any(component.bits > 8 for component in components)
+    if frame.format.is_rgb or frame.format.has_palette:
+        alpha = any(component.is_alpha for component in components) or frame.format.has_palette
+        target = ("rgba" if alpha else "rgb") + (
+            ("64le" if alpha else "48le") if deep else ("" if alpha else "24")
+        )
+    elif len(components) <= 2:
+        target = "gray16le" if deep else "gray"
+    elif name in ("nv12", "nv21"):
+        target = "yuv420p"
+    else:
+        target = "yuv444p16le" if deep else "yuv444p"
+    same_range = "JPEG" if frame.color_range == 2 or "yuvj" in name else "MPEG"
+    if not target.startswith(("rgb", "gray")):
+        kept = frame.reformat(format=target, src_color_range=same_range, dst_color_range=same_range)
+        return kept, "yuvj444p" if same_range == "JPEG" and target == "yuv444p" else target
+    return frame.reformat(format=target), target
+
+
+def _colour_of(frame: Any, codec: str, full: bool) -> Colour:
+    tag = int(frame.colorspace)
+    if tag not in _MATRIX_BY_TAG and tag not in _UNSPECIFIED:
+        raise InputError(
+            f"video: expected the colour matrix BT.601, BT.709 or BT.2020, found tag {tag}; convert it first"
+        )
+    return Colour(
+        matrix=_MATRIX_BY_TAG.get(tag) or default_matrix(frame.height),
+        full_range=full or frame.color_range == 2,
+        siting="centre" if codec == "mjpeg" else "left",
+    )
+
+
+def _plane(plane: Any, name: str) -> numpy.ndarray:
+    """Rows of a plane, with the padding that decoders leave at their ends; no copy."""
+    wide = re.search(r"\d(le|be)$", name) is not None
+    dtype = numpy.dtype((">" if name.endswith("be") else "<") + "u2" if wide else "u1")
+    rows = numpy.frombuffer(plane, dtype).reshape(plane.height, plane.line_size // dtype.itemsize)
+    return rows if dtype.isnative else rows.astype(dtype.newbyteorder("="))

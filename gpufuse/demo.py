@@ -1,0 +1,153 @@
+"""The demonstration: a rendered street by day and night, enhanced and judged against the known truth."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy
+
+from gpufuse import baselines
+from gpufuse.arrays import ImageFormat, from_levels, to_levels
+from gpufuse.enhance import enhance
+from gpufuse.errors import OutputError
+from gpufuse.fusion import chunk_length, fuse_stream
+from gpufuse.output import OutputFile, check_output
+from gpufuse.report import TruthFigures, sheet, truth_figures
+from gpufuse.scene import Scene, render_scene
+from gpufuse.settings import Settings
+from gpufuse.video import ClipWriter, write_still
+
+__all__ = ["DemoReport", "run_demo"]
+
+_BYTES = ImageFormat(numpy.dtype(numpy.uint8), True)
+_NAMES = ("day.png", "night.mp4", "enhanced.mp4", "sheet.png", "figures.txt")
+
+
+@dataclass(frozen=True)
+class DemoReport:
+    """What the demonstration made.
+
+    Attributes
+    ----------
+    folder : Path
+        Holds ``day.png``, ``night.mp4``, ``enhanced.mp4``, ``sheet.png`` and ``figures.txt``.
+    figures : TruthFigures
+    seconds : float
+        Wall-clock time.
+    """
+
+    folder: Path
+    figures: TruthFigures
+    seconds: float
+
+
+def run_demo(
+    folder: str | Path,
+    *,
+    settings: Settings | None = None,
+    width: int = 640,
+    height: int = 360,
+    frames: int = 96,
+    overwrite: bool = False,
+    tell: Callable[[str], None] = lambda line: None,
+) -> DemoReport:
+    """Render a street by day and night, enhance the night, and write clip, sheet and figures.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Made if it is missing.
+    settings : Settings, optional
+    width, height, frames : int
+        Size of the scene in pixels and frames.
+    overwrite : bool
+        Whether files of an earlier run may be replaced.
+    tell : callable
+        Called with a line on what happens next.
+
+    Returns
+    -------
+    DemoReport
+
+    Raises
+    ------
+    OutputError
+        If a file exists already, or cannot be written.
+    """
+    started = time.monotonic()
+    settings = settings or Settings()
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{folder}: expected a folder to write to, found {error.strerror!r}; choose another with -o"
+        ) from error
+    for name in _NAMES:
+        check_output(folder / name, overwrite=overwrite)
+    tell("rendering a street by day and by night")
+    scene = render_scene(width=width, height=height, frames=frames)
+    write_still(folder / "day.png", scene.day, overwrite=overwrite)
+    _write_night(folder / "night.mp4", scene, overwrite)
+    tell("enhancing the night clip")
+    enhance(
+        folder / "night.mp4", folder / "day.png", folder / "enhanced.mp4", settings=settings, overwrite=overwrite
+    )
+    tell("judging the result against the truth")
+    result, importance = _fused(scene, settings)
+    figures = truth_figures(
+        result, scene.day, scene.clean_night, scene.moving, importance, ignore=scene.glow
+    )
+    with OutputFile(folder / "figures.txt", overwrite=overwrite) as output:
+        output.part.write_text(f"{figures}\n", encoding="utf-8")
+    write_still(folder / "sheet.png", _sheet(scene, result, importance), overwrite=overwrite)
+    return DemoReport(folder, figures, time.monotonic() - started)
+
+
+def _write_night(path: Path, scene: Scene, overwrite: bool) -> None:
+    frames, height, width, _ = scene.night.shape
+    with ClipWriter(
+        path, width, height, Fraction(1) / scene.rate, scene.rate, overwrite=overwrite, crf=12
+    ) as clip:
+        for index in range(frames):
+            clip.write_chunk(to_levels(scene.night[index : index + 1], leading=1), [index])
+
+
+def _fused(scene: Scene, settings: Settings) -> tuple[numpy.ndarray, numpy.ndarray]:
+    """Fused frames and importance, from the scene itself: no codec stands between figures and truth."""
+    result = numpy.empty_like(scene.night)
+    importance = numpy.empty(scene.night.shape[:3], numpy.float32)
+    day = to_levels(scene.day)
+    length = chunk_length(day.shape)
+    stream = (
+        (to_levels(chunk, leading=1), numpy.zeros(len(chunk)))
+        for chunk in (scene.night[start : start + length] for start in range(0, len(scene.night), length))
+    )
+    for fused in fuse_stream(day, stream, settings=settings):
+        frames = slice(fused.first, fused.first + len(fused.levels))
+        result[frames] = from_levels(fused.levels, _BYTES)
+        importance[frames] = fused.importance
+    return result, importance
+
+
+def _sheet(scene: Scene, result: numpy.ndarray, importance: numpy.ndarray) -> numpy.ndarray:
+    """Day, night, importance, average, blend and result, at the frame with most in motion."""
+    index = int(scene.moving.sum(axis=(1, 2)).argmax())
+    day, night = to_levels(scene.day), to_levels(scene.night[index])
+    weights = importance[index]
+    average = from_levels(baselines.average(day, night), _BYTES)
+    blend = from_levels(baselines.blend(day, night, weights), _BYTES)
+    return sheet(
+        [
+            ("day", scene.day),
+            ("night", scene.night[index]),
+            ("importance of the night", weights),
+            ("average", average),
+            ("blend of pixels", blend),
+            ("gpufuse", result[index]),
+        ]
+    )

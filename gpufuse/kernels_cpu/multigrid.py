@@ -1,0 +1,936 @@
+"""Full multigrid for the Poisson equation with Neumann border, on the CPU.
+
+Finite volumes on a tensor grid. All cells of a level are unit squares, except that the last row or
+column may be narrower, because halving an odd number of cells leaves half a cell over: so any size is
+solved on its own domain. Per cell: sum over its faces of ``length / distance * (u_nb - u) = f``, where f is
+the right-hand side integrated over the cell; in the interior that is the 5-point stencil.
+
+The work is done by *passes*. A pass walks down the rows of one level once and does everything there
+is to do between two visits of the coarser level: add the interpolated coarse correction, relax
+several times, restrict the residual. Each relaxation follows the one before it by one row, so that
+a row is fetched from memory once per pass instead of once per relaxation.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import numpy
+
+from gpufuse.kernels_cpu._compile import kernel
+from gpufuse.threads import for_bands, get_threads
+
+__all__ = ["solve"]
+
+COARSEST_CELLS = 128
+"""A grid of at most so many cells is solved exactly: one small product is cheaper than more levels."""
+
+SERIAL_CELLS = 32768
+"""A level of at most so many cells is not cut into bands: waiting would cost more than it saves."""
+
+FIRST, DOWN, MIDDLE, LAST = range(4)
+"""The kinds of pass: from interpolated solution down, from zero down, up and down again, up."""
+
+STEPS = (
+    numpy.array([0.62, 0.634, 1.689], numpy.float32),
+    numpy.array([0.567, 0.888, 1.269], numpy.float32),
+    numpy.array([0.475, 0.471, 0.847, 0.634, 1.903], numpy.float32),
+    numpy.array([0.57, 3.123], numpy.float32),
+)
+"""Step lengths of the relaxations, by kind of pass.
+
+``u + step / diagonal * (A u - f)`` multiplies an error of eigenvalue x, which lies in [0, 2], by 1 - step x.
+Steps from Chebyshev polynomials on [1/2, 2], the waves shorter than 4 cells, damp these best; the steps
+here began there and were then fitted to make the largest error after one and two cycles smallest, on
+pictures of six sizes. That makes the error of the default cycles several times smaller, on other
+sizes and pictures too.
+"""
+
+
+class Plan(NamedTuple):
+    """Geometry of all levels for one size; level 0 is the finest."""
+
+    shape: numpy.ndarray  # (levels, 2) int64: rows, columns
+    cells: numpy.ndarray  # (levels,) int64: where the level begins in the flat work arrays
+    rows: numpy.ndarray  # (levels,) int64: where the level begins in the row tables
+    columns: numpy.ndarray  # (levels,) int64: where the level begins in the column tables
+    special: numpy.ndarray  # (levels,) bool: the last two columns need their own stencil
+    row_face: numpy.ndarray  # (sum H, 4) float32: face to north, to south, height, diagonal share
+    last_face: numpy.ndarray  # (levels, 2, 4) float32: the same for the last two columns: W, E, width, share
+    row_from: numpy.ndarray  # (sum H, 2) int64: coarse rows a row is interpolated from
+    row_weight: numpy.ndarray  # (sum H, 2) float32
+    column_from: numpy.ndarray  # (sum W, 2) int64
+    column_weight: numpy.ndarray  # (sum W, 2) float32
+    row_measure: numpy.ndarray  # (sum H,) float64: fine cells a coarse row stands for, as interpolated
+    column_measure: numpy.ndarray  # (sum W,) float64
+    row_size: numpy.ndarray  # (sum H,) float32: finest rows in a row
+    column_size: numpy.ndarray  # (sum W,) float32
+    inverse: numpy.ndarray  # (n, n) float64: pseudo-inverse on the coarsest level
+
+
+def _faces(count: int, last: float) -> numpy.ndarray:
+    """1/distance to the previous and the next centre, width, and share of the diagonal, per cell."""
+    faces = numpy.ones((count, 4))
+    faces[0, 0] = faces[-1, 1] = 0.0
+    faces[-1, 2] = last
+    if count > 1:
+        faces[-2, 1] = faces[-1, 0] = 2.0 / (1.0 + last)
+    faces[:, 3] = faces[:, 0] + faces[:, 1]
+    if count > 1:
+        faces[0, 3] += faces[0, 1]
+        if last == 1.0:
+            faces[-1, 3] += faces[-1, 0]
+    return faces
+
+
+def _interpolation(fine: int, fine_last: float, coarse: int, coarse_last: float) -> tuple[Any, Any]:
+    """Indices and weights of linear interpolation between centres, constant beyond the last ones."""
+    at = (numpy.arange(fine) + 0.5) / 2.0
+    at[-1] = (fine - 1 + fine_last / 2.0) / 2.0
+    centres = numpy.arange(coarse) + 0.5
+    centres[-1] = coarse - 1 + coarse_last / 2.0
+    left = numpy.clip(numpy.searchsorted(centres, at, side="right") - 1, 0, max(coarse - 2, 0))
+    right = numpy.minimum(left + 1, coarse - 1)
+    gap = numpy.where(right > left, centres[right] - centres[left], 1.0)
+    weight = numpy.clip((at - centres[left]) / gap, 0.0, 1.0)
+    weight[right == left] = 0.0
+    return numpy.stack([left, right], -1), numpy.stack([1.0 - weight, weight], -1)
+
+
+def _dense(faces: tuple[numpy.ndarray, numpy.ndarray]) -> numpy.ndarray:
+    """Pseudo-inverse of the operator of a small level."""
+    stiffness = []
+    for face in faces:
+        along = numpy.diag(face[:-1, 1], 1) + numpy.diag(face[1:, 0], -1)
+        stiffness.append(along - numpy.diag(along.sum(1)))
+    operator = numpy.kron(stiffness[0], numpy.diag(faces[1][:, 2]))
+    operator += numpy.kron(numpy.diag(faces[0][:, 2]), stiffness[1])
+    # Constants are the null space: give them the eigenvalue -1, invert, and take them out again.
+    count = len(operator)
+    constants = numpy.full((count, count), 1.0 / count)
+    return numpy.linalg.inv(operator - constants) + constants
+
+
+def _halve(count: int, last: float) -> tuple[int, float]:
+    if count % 2 == 0:
+        return count // 2, (1.0 + last) / 2.0
+    if count == 1 or last >= 1.0:
+        return (count + 1) // 2, last / 2.0
+    return count // 2, 1.0 + last / 2.0
+
+
+@functools.lru_cache(maxsize=8)
+def plan(height: int, width: int) -> Plan:
+    """Lay out the levels for one size."""
+    axes: list[list[tuple[int, float]]] = [[(height, 1.0)], [(width, 1.0)]]
+    while axes[0][-1][0] * axes[1][-1][0] > COARSEST_CELLS:
+        for levels in axes:
+            count, last = levels[-1]
+            levels.append(_halve(count, last))
+    tables: list[dict[str, list[Any]]] = []
+    for levels in axes:
+        table: dict[str, list[Any]] = {"face": [], "from": [], "weight": [], "measure": [], "size": []}
+        for depth, (count, last) in enumerate(levels):
+            table["face"].append(_faces(count, last))
+            coarse, coarse_last = levels[min(depth + 1, len(levels) - 1)]
+            source, weight = _interpolation(count, last, coarse, coarse_last)
+            table["from"].append(source)
+            table["weight"].append(weight)
+            size = numpy.ones(count)
+            size[-1] = last
+            table["size"].append(size * 2.0**depth)
+            measure = numpy.zeros(count)
+            if depth:
+                numpy.add.at(measure, table["from"][depth - 1], table["weight"][depth - 1])
+            table["measure"].append(measure)
+        tables.append(table)
+    shape = numpy.array([[y[0], x[0]] for y, x in zip(*axes, strict=True)], numpy.int64)
+
+    def begins(counts: numpy.ndarray) -> numpy.ndarray:
+        return numpy.concatenate([[0], numpy.cumsum(counts)]).astype(numpy.int64)
+
+    cells = begins(shape[1:].prod(1)) if len(shape) > 1 else numpy.zeros(1, numpy.int64)
+    last_face = numpy.zeros((len(shape), 2, 4), numpy.float32)
+    for depth, face in enumerate(tables[1]["face"]):
+        last_face[depth, -min(2, len(face)) :] = face[-2:]
+
+    def flat(axis: int, name: str, dtype: Any) -> numpy.ndarray:
+        return numpy.ascontiguousarray(numpy.concatenate(tables[axis][name]), dtype)
+
+    built = Plan(
+        shape=shape,
+        cells=numpy.concatenate([[0], cells]).astype(numpy.int64),  # level 0 is kept elsewhere
+        rows=begins(shape[:, 0]),
+        columns=begins(shape[:, 1]),
+        special=numpy.array([last != 1.0 or count == 1 for count, last in axes[1]]),
+        row_face=flat(0, "face", numpy.float32),
+        last_face=last_face,
+        row_from=flat(0, "from", numpy.int64),
+        row_weight=flat(0, "weight", numpy.float32),
+        column_from=flat(1, "from", numpy.int64),
+        column_weight=flat(1, "weight", numpy.float32),
+        row_measure=flat(0, "measure", numpy.float64),
+        column_measure=flat(1, "measure", numpy.float64),
+        row_size=flat(0, "size", numpy.float32),
+        column_size=flat(1, "size", numpy.float32),
+        inverse=_dense((tables[0]["face"][-1], tables[1]["face"][-1])),
+    )
+    for array in built:
+        array.setflags(write=False)
+    return built
+
+
+# ---------------------------------------------------------------- rows
+# The ring holds the last three rows of every stage of a pass: ``ring[stage, r % 3]``, with one more element
+# at each end. Rows are cut out here and as shifted slices: an index i-1 that might be negative keeps
+# the compiler from using vector instructions, and slices made by the caller cost reference counts.
+
+
+@kernel
+def _load_row(ring: numpy.ndarray, r: int, old: numpy.ndarray) -> None:
+    """Stage 0 without correction: a copy."""
+    n = old.shape[1]
+    o, source = ring[0, r % 3, 1 : n + 1], old[r]
+    for i in range(n):
+        o[i] = source[i]
+
+
+@kernel
+def _store_row(ring: numpy.ndarray, stage: int, r: int, new: numpy.ndarray) -> None:
+    """Copy the last stage's row to the result."""
+    n = new.shape[1]
+    source, target = ring[stage, r % 3, 1 : n + 1], new[r]
+    for i in range(n):
+        target[i] = source[i]
+
+
+@kernel
+def _close_row(ring: numpy.ndarray, stage: int, r: int, n: int) -> None:
+    """Neumann border: the element beyond each end repeats the end."""
+    row = ring[stage, r % 3]
+    row[0] = row[1]
+    row[n + 1] = row[n]
+
+
+@kernel
+def _correct_row(
+    ring: numpy.ndarray,
+    r: int,
+    old: numpy.ndarray,
+    add: bool,
+    shift: float,
+    coarse: numpy.ndarray,
+    sources: numpy.ndarray,
+    weights: numpy.ndarray,
+    column_sources: numpy.ndarray,
+    column_weights: numpy.ndarray,
+    room: numpy.ndarray,
+) -> None:
+    """Stage 0: ``old - shift + interpolated coarse``; `room` is for one coarse row."""
+    n, count = old.shape[1], coarse.shape[1]
+    upper, lower, before = coarse[sources[r, 0]], coarse[sources[r, 1]], old[r]
+    first, second = weights[r, 0], weights[r, 1]
+    inner = room[1 : count + 1]
+    for j in range(count):
+        inner[j] = first * upper[j] + second * lower[j] - shift
+    room[0] = room[1]
+    # The last cells may have centres of their own and go by the tables.
+    pairs = max(0, count - 2)
+    near, left, right = room[1 : pairs + 1], room[:pairs], room[2 : pairs + 2]
+    target = ring[0, r % 3, 1 : n + 1]
+    quarter = numpy.float32(0.25)
+    if add:
+        for j in range(pairs):
+            base = numpy.float32(0.75) * near[j]
+            target[2 * j] = before[2 * j] + (base + quarter * left[j])
+            target[2 * j + 1] = before[2 * j + 1] + (base + quarter * right[j])
+    else:
+        for j in range(pairs):
+            base = numpy.float32(0.75) * near[j]
+            target[2 * j] = base + quarter * left[j]
+            target[2 * j + 1] = base + quarter * right[j]
+    for i in range(2 * pairs, n):
+        value = column_weights[i, 0] * inner[column_sources[i, 0]]
+        value += column_weights[i, 1] * inner[column_sources[i, 1]]
+        target[i] = before[i] + value if add else value
+
+
+@kernel
+def _first_row(
+    ring: numpy.ndarray,
+    r: int,
+    f: numpy.ndarray,
+    step: float,
+    faces: numpy.ndarray,
+    last: numpy.ndarray,
+    special: bool,
+) -> None:
+    """Stage 1 where u = 0: the relaxation without its neighbours."""
+    n = f.shape[1]
+    o, source = ring[1, r % 3, 1 : n + 1], f[r]
+    height, share = faces[r, 2], faces[r, 3]
+    gain = -step / (numpy.float32(2.0) * height + share)
+    for i in range(n):
+        o[i] = gain * source[i]
+    if special:
+        for k in range(max(0, 2 - n), 2):
+            o[n - 2 + k] = -step / (height * last[k, 3] + last[k, 2] * share) * source[n - 2 + k]
+
+
+@kernel
+def _relax_row(
+    ring: numpy.ndarray,
+    stage: int,
+    r: int,
+    f: numpy.ndarray,
+    step: float,
+    faces: numpy.ndarray,
+    last: numpy.ndarray,
+    special: bool,
+) -> None:
+    """``u + step / diagonal * (A u - f)`` from the stage before."""
+    n = f.shape[1]
+    before, centre = stage - 1, r % 3
+    o, c = ring[stage, centre, 1 : n + 1], ring[before, centre, 1 : n + 1]
+    w, e = ring[before, centre, :n], ring[before, centre, 2 : n + 2]
+    a = ring[before, max(r - 1, 0) % 3, 1 : n + 1]
+    b = ring[before, min(r + 1, f.shape[0] - 1) % 3, 1 : n + 1]
+    source = f[r]
+    north, south, height, share = faces[r, 0], faces[r, 1], faces[r, 2], faces[r, 3]
+    gain = step / (numpy.float32(2.0) * height + share)
+    up, down, side = gain * north, gain * south, gain * height
+    keep = numpy.float32(1.0) - up - down - numpy.float32(2.0) * side
+    for i in range(n):
+        o[i] = keep * c[i] + up * a[i] + down * b[i] + side * (w[i] + e[i]) - gain * source[i]
+    if special:
+        for k in range(max(0, 2 - n), 2):
+            i = n - 2 + k
+            gain = step / (height * last[k, 3] + last[k, 2] * share)
+            flow = last[k, 2] * (north * (a[i] - c[i]) + south * (b[i] - c[i]))
+            flow += height * (last[k, 0] * (w[i] - c[i]) + last[k, 1] * (e[i] - c[i]))
+            o[i] = c[i] + gain * (flow - source[i])
+
+
+@kernel
+def _residual_row(
+    ring: numpy.ndarray,
+    stage: int,
+    r: int,
+    f: numpy.ndarray,
+    faces: numpy.ndarray,
+    last: numpy.ndarray,
+    special: bool,
+    total: numpy.ndarray,
+    add: bool,
+) -> None:
+    """``f - A u`` of a stage, put into `total` or added to it."""
+    n = f.shape[1]
+    centre = r % 3
+    o, c = total[:n], ring[stage, centre, 1 : n + 1]
+    w, e = ring[stage, centre, :n], ring[stage, centre, 2 : n + 2]
+    a = ring[stage, max(r - 1, 0) % 3, 1 : n + 1]
+    b = ring[stage, min(r + 1, f.shape[0] - 1) % 3, 1 : n + 1]
+    source = f[r]
+    north, south, height = faces[r, 0], faces[r, 1], faces[r, 2]
+    diagonal = north + south + numpy.float32(2.0) * height
+    before = (o[max(0, n - 2)], o[n - 1])
+    if add:
+        for i in range(n):
+            o[i] += source[i] + diagonal * c[i] - (north * a[i] + south * b[i] + height * (w[i] + e[i]))
+    else:
+        for i in range(n):
+            o[i] = source[i] + diagonal * c[i] - (north * a[i] + south * b[i] + height * (w[i] + e[i]))
+    if special:
+        for k in range(max(0, 2 - n), 2):
+            i = n - 2 + k
+            flow = last[k, 2] * (north * (a[i] - c[i]) + south * (b[i] - c[i]))
+            flow += height * (last[k, 0] * (w[i] - c[i]) + last[k, 1] * (e[i] - c[i]))
+            value = source[i] - flow
+            o[i] = before[k] + value if add else value
+
+
+@kernel
+def _pair_row(coarse_f: numpy.ndarray, r: int, fine: numpy.ndarray, n: int, mean: float) -> None:
+    """Coarse row r: the pairs of a row; `mean` is to be taken off each pair."""
+    half = n // 2
+    out = coarse_f[r]
+    for j in range(half):
+        out[j] = (fine[2 * j] + fine[2 * j + 1]) - mean
+    if n % 2:
+        value = fine[n - 1] - numpy.float32(0.5) * mean
+        if out.size > half:
+            out[half] = value
+        else:  # three columns make the last coarse one
+            out[half - 1] += value
+
+
+# ---------------------------------------------------------------- passes
+
+
+@kernel
+def _pass(
+    start: int,
+    stop: int,
+    depth: int,
+    geometry: Plan,
+    old: numpy.ndarray,
+    has_old: bool,
+    coarse: numpy.ndarray,
+    has_coarse: bool,
+    shift: float,
+    f: numpy.ndarray,
+    steps: numpy.ndarray,
+    new: numpy.ndarray,
+    coarse_f: numpy.ndarray,
+    has_residual: bool,
+    mean: float,
+    ring: numpy.ndarray,
+) -> None:
+    """One pass over the coarse rows start..stop of level `depth` (see the head of the file).
+
+    Rows beyond the band that are needed are computed again, by the same operations: the result does
+    not depend on where bands end. Only a band of all rows may have `new` is `old`.
+    """
+    height, width = f.shape
+    coarse_height = geometry.shape[depth + 1, 0]
+    low, high = 2 * start, (height if stop == coarse_height else 2 * stop)
+    sweeps = steps.size
+    extra = 1 if has_residual else 0
+    faces = geometry.row_face[geometry.rows[depth] : geometry.rows[depth + 1]]
+    row_from = geometry.row_from[geometry.rows[depth] : geometry.rows[depth + 1]]
+    row_weight = geometry.row_weight[geometry.rows[depth] : geometry.rows[depth + 1]]
+    column_from = geometry.column_from[geometry.columns[depth] : geometry.columns[depth + 1]]
+    column_weight = geometry.column_weight[geometry.columns[depth] : geometry.columns[depth + 1]]
+    last = geometry.last_face[depth]
+    special = geometry.special[depth]
+    blank = not (has_old or has_coarse)
+    room = ring[0, 3]
+    total = ring[1, 3]
+    for front in range(max(0, low - sweeps - extra), high + sweeps + 2 * extra):
+        for stage in range(sweeps + 1):
+            r = front - stage
+            margin = sweeps - stage + extra
+            if r < max(0, low - margin) or r >= min(height, high + margin):
+                continue
+            if stage == 0:
+                if has_coarse:
+                    _correct_row(
+                        ring, r, old, has_old, shift, coarse,
+                        row_from, row_weight, column_from, column_weight, room,
+                    )  # fmt: skip
+                elif has_old:
+                    _load_row(ring, r, old)
+            elif stage == 1 and blank:
+                _first_row(ring, r, f, steps[0], faces, last, special)
+            else:
+                _relax_row(ring, stage, r, f, steps[stage - 1], faces, last, special)
+            _close_row(ring, stage, r, width)
+            if stage == sweeps and low <= r < high:
+                _store_row(ring, stage, r, new)
+        r = front - sweeps - 1
+        if has_residual and low <= r < high:
+            parent = min(r // 2, coarse_height - 1)
+            _residual_row(ring, sweeps, r, f, faces, last, special, total, r > 2 * parent)
+            if r == height - 1 or (r % 2 == 1 and parent < coarse_height - 1):
+                take = mean * numpy.float32(2 * (r - 2 * parent + 1))
+                _pair_row(coarse_f, parent, total, width, take)
+
+
+@kernel
+def _restrict(start: int, stop: int, f: numpy.ndarray, coarse_f: numpy.ndarray, total: numpy.ndarray) -> None:
+    """Sum of the children, for the coarse rows start..stop."""
+    height, width = f.shape
+    for r in range(start, stop):
+        end = height if r == coarse_f.shape[0] - 1 else 2 * r + 2
+        for i in range(width):
+            total[i] = f[2 * r, i]
+        for child in range(2 * r + 1, end):
+            for i in range(width):
+                total[i] += f[child, i]
+        _pair_row(coarse_f, r, total, width, numpy.float32(0.0))
+
+
+@kernel
+def _flat(flat: numpy.ndarray, geometry: Plan, depth: int) -> numpy.ndarray:
+    return flat[geometry.cells[depth] : geometry.cells[depth + 1]]
+
+
+@kernel
+def _level(flat: numpy.ndarray, geometry: Plan, depth: int) -> numpy.ndarray:
+    """The part of a flat work array that holds one level below the finest."""
+    part = flat[geometry.cells[depth] : geometry.cells[depth + 1]]
+    return part.reshape((geometry.shape[depth, 0], geometry.shape[depth, 1]))
+
+
+@kernel
+def _solve_coarsest(u: numpy.ndarray, f: numpy.ndarray, inverse: numpy.ndarray) -> None:
+    """Exact solution on the coarsest level."""
+    count = f.size
+    total = numpy.zeros(count)
+    for j in range(count):
+        value = numpy.float64(f[j])
+        column = inverse[j]  # symmetric
+        for i in range(count):
+            total[i] += column[i] * value
+    for i in range(count):
+        u[i] = total[i]
+
+
+@kernel
+def _shift(coarse: numpy.ndarray, geometry: Plan, steps: numpy.ndarray, mean: Any) -> Any:
+    """What a pass would add to the mean of u on the finest level, which is to stay 0.
+
+    The interpolated correction adds its mean. A relaxation adds ``-step / diagonal`` times the mean of the
+    right-hand side, and nothing else: all cells have one diagonal there, and A u sums to 0.
+    """
+    height, width = geometry.shape[0, 0], geometry.shape[0, 1]
+    rows = geometry.row_measure[geometry.rows[1] : geometry.rows[2]]
+    columns = geometry.column_measure[geometry.columns[1] : geometry.columns[2]]
+    sums = numpy.zeros(coarse.shape[1])
+    for r in range(coarse.shape[0]):
+        measure, row = rows[r], coarse[r]
+        for i in range(row.size):
+            sums[i] += measure * row[i]
+    total = 0.0
+    for i in range(sums.size):
+        total += sums[i] * columns[i]
+    diagonal = (2.0 if height > 1 else 0.0) + (2.0 if width > 1 else 0.0)
+    drift = 0.0
+    for step in steps:
+        drift -= step * mean / diagonal
+    return numpy.float32(total / (height * width) + drift)
+
+
+@kernel
+def _project(f: numpy.ndarray, geometry: Plan, depth: int, mean: float) -> None:
+    """Take `mean` per finest cell out of a restricted right-hand side."""
+    rows = geometry.row_size[geometry.rows[depth] : geometry.rows[depth + 1]]
+    columns = geometry.column_size[geometry.columns[depth] : geometry.columns[depth + 1]]
+    for r in range(f.shape[0]):
+        take, row = mean * rows[r], f[r]
+        for i in range(row.size):
+            row[i] -= take * columns[i]
+
+
+@kernel
+def _prepare(flat: numpy.ndarray, geometry: Plan, depth: int, ring: numpy.ndarray) -> Any:
+    """Restrict the right-hand side of level `depth` to all below, take the mean out of all and return it."""
+    bottom = geometry.shape.shape[0] - 1
+    for level in range(depth, bottom):
+        coarse_f = _level(flat, geometry, level + 1)
+        _restrict(0, coarse_f.shape[0], _level(flat, geometry, level), coarse_f, ring[0, 0])
+    total = 0.0
+    for value in _flat(flat, geometry, bottom):
+        total += value
+    mean = numpy.float32(total / (geometry.shape[0, 0] * geometry.shape[0, 1]))
+    for level in range(depth, bottom + 1):
+        _project(_level(flat, geometry, level), geometry, level, mean)
+    return mean
+
+
+@kernel
+def _correct(depth: int, geometry: Plan, u: numpy.ndarray, f: numpy.ndarray, steps: Any, ring: Any) -> None:
+    """One V-cycle from zero on level `depth` and below."""
+    zero = numpy.float32(0.0)
+    bottom = geometry.shape.shape[0] - 1
+    for level in range(depth, bottom):
+        own, below, below_f = (
+            _level(u, geometry, level),
+            _level(u, geometry, level + 1),
+            _level(f, geometry, level + 1),
+        )
+        _pass(
+            0,
+            below.shape[0],
+            level,
+            geometry,
+            own,
+            False,
+            below,
+            False,
+            zero,
+            _level(f, geometry, level),
+            steps[DOWN],
+            own,
+            below_f,
+            True,
+            zero,
+            ring,
+        )
+    _solve_coarsest(_flat(u, geometry, bottom), _flat(f, geometry, bottom), geometry.inverse)
+    for level in range(bottom - 1, depth - 1, -1):
+        own, below, below_f = (
+            _level(u, geometry, level),
+            _level(u, geometry, level + 1),
+            _level(f, geometry, level + 1),
+        )
+        _pass(
+            0,
+            below.shape[0],
+            level,
+            geometry,
+            own,
+            True,
+            below,
+            True,
+            zero,
+            _level(f, geometry, level),
+            steps[LAST],
+            own,
+            below_f,
+            False,
+            zero,
+            ring,
+        )
+
+
+@kernel
+def _nested(depth: int, geometry: Plan, u: numpy.ndarray, f: numpy.ndarray, steps: Any, ring: Any) -> None:
+    """Nested iteration up to level `depth`, one V-cycle per level, from restricted right-hand sides."""
+    zero = numpy.float32(0.0)
+    bottom = geometry.shape.shape[0] - 1
+    _solve_coarsest(_flat(u, geometry, bottom), _flat(f, geometry, bottom), geometry.inverse)
+    for level in range(bottom - 1, depth - 1, -1):
+        own, below, below_f = (
+            _level(u, geometry, level),
+            _level(u, geometry, level + 1),
+            _level(f, geometry, level + 1),
+        )
+        own_f = _level(f, geometry, level)
+        _pass(
+            0,
+            below.shape[0],
+            level,
+            geometry,
+            own,
+            False,
+            below,
+            True,
+            zero,
+            own_f,
+            steps[FIRST],
+            own,
+            below_f,
+            True,
+            zero,
+            ring,
+        )
+        _correct(level + 1, geometry, u, f, steps, ring)
+        _pass(
+            0,
+            below.shape[0],
+            level,
+            geometry,
+            own,
+            True,
+            below,
+            True,
+            zero,
+            own_f,
+            steps[LAST],
+            own,
+            below_f,
+            False,
+            zero,
+            ring,
+        )
+
+
+@kernel
+def _ring(geometry: Plan, steps: Any) -> numpy.ndarray:
+    most = max(max(steps[0].size, steps[1].size), max(steps[2].size, steps[3].size))
+    return numpy.empty((max(2, most + 1), 4, geometry.shape[0, 1] + 2), numpy.float32)
+
+
+@kernel
+def _whole_planes(
+    start: int, stop: int, geometry: Plan, rhs: numpy.ndarray, out: numpy.ndarray, cycles: int, steps: Any
+) -> None:
+    """Planes start..stop, each solved by one thread."""
+    levels = geometry.shape.shape[0]
+    height, width = geometry.shape[0, 0], geometry.shape[0, 1]
+    ring = _ring(geometry, steps)
+    u = numpy.empty(geometry.cells[levels], numpy.float32)
+    f = numpy.empty(geometry.cells[levels], numpy.float32)
+    for plane in range(start, stop):
+        if levels == 1:
+            _solve_coarsest(
+                out[plane].reshape(height * width), rhs[plane].reshape(height * width), geometry.inverse
+            )
+            continue
+        below, below_f = _level(u, geometry, 1), _level(f, geometry, 1)
+        _restrict(0, below.shape[0], rhs[plane], below_f, ring[0, 0])
+        mean = _prepare(f, geometry, 1, ring)
+        _nested(1, geometry, u, f, steps, ring)
+        for turn in range(cycles + 2):
+            now = steps[FIRST] if turn == 0 else (steps[MIDDLE] if turn <= cycles else steps[LAST])
+            shift = _shift(below, geometry, now, mean)
+            _pass(
+                0,
+                below.shape[0],
+                0,
+                geometry,
+                out[plane],
+                turn > 0,
+                below,
+                True,
+                shift,
+                rhs[plane],
+                now,
+                out[plane],
+                below_f,
+                turn <= cycles,
+                mean,
+                ring,
+            )
+            if turn <= cycles:
+                _correct(1, geometry, u, f, steps, ring)
+
+
+# ---------------------------------------------------------------- few large planes: bands of rows
+
+
+@kernel
+def _pass_bands(
+    start: int,
+    stop: int,
+    depth: int,
+    geometry: Plan,
+    old: numpy.ndarray,
+    has_old: bool,
+    coarse: numpy.ndarray,
+    has_coarse: bool,
+    shifts: numpy.ndarray,
+    f: numpy.ndarray,
+    steps: Any,
+    which: int,
+    new: numpy.ndarray,
+    coarse_f: numpy.ndarray,
+    has_residual: bool,
+    means: numpy.ndarray,
+) -> None:
+    """`_pass` on coarse rows start..stop counted through all planes; `new` must not be `old`."""
+    rows = geometry.shape[depth + 1, 0]
+    ring = _ring(geometry, steps)
+    while start < stop:
+        plane, first = start // rows, start % rows
+        end = min(rows, first + stop - start)
+        _pass(
+            first,
+            end,
+            depth,
+            geometry,
+            old[plane],
+            has_old,
+            coarse[plane],
+            has_coarse,
+            shifts[plane],
+            f[plane],
+            steps[which],
+            new[plane],
+            coarse_f[plane],
+            has_residual,
+            means[plane],
+            ring,
+        )
+        start += end - first
+
+
+@kernel
+def _restrict_bands(start: int, stop: int, f: numpy.ndarray, coarse_f: numpy.ndarray) -> None:
+    """`_restrict` on coarse rows counted through all planes."""
+    rows = coarse_f.shape[1]
+    total = numpy.empty(f.shape[2], numpy.float32)
+    while start < stop:
+        plane, first = start // rows, start % rows
+        end = min(rows, first + stop - start)
+        _restrict(first, end, f[plane], coarse_f[plane], total)
+        start += end - first
+
+
+@kernel
+def _coarse_planes(
+    start: int,
+    stop: int,
+    depth: int,
+    geometry: Plan,
+    given: numpy.ndarray,
+    u: numpy.ndarray,
+    f: numpy.ndarray,
+    steps: Any,
+    nested: bool,
+    means: numpy.ndarray,
+    result: numpy.ndarray,
+) -> None:
+    """Level `depth` and below for planes start..stop: nested iteration, or one V-cycle."""
+    ring = _ring(geometry, steps)
+    for plane in range(start, stop):
+        top = _level(f[plane], geometry, depth)
+        top[:] = given[plane]
+        if nested:
+            means[plane] = _prepare(f[plane], geometry, depth, ring)
+            _nested(depth, geometry, u[plane], f[plane], steps, ring)
+        else:
+            _correct(depth, geometry, u[plane], f[plane], steps, ring)
+        result[plane] = _level(u[plane], geometry, depth)
+
+
+@kernel
+def _project_planes(start: int, stop: int, depth: int, geometry: Plan, f: numpy.ndarray, means: Any) -> None:
+    for plane in range(start, stop):
+        _project(f[plane], geometry, depth, means[plane])
+
+
+@kernel
+def _shift_planes(
+    start: int,
+    stop: int,
+    geometry: Plan,
+    coarse: numpy.ndarray,
+    steps: numpy.ndarray,
+    means: Any,
+    shifts: Any,
+) -> None:
+    for plane in range(start, stop):
+        shifts[plane] = _shift(coarse[plane], geometry, steps, means[plane])
+
+
+class _Banded:
+    """Planes solved together, level by level: the large levels in bands of rows, the rest by planes."""
+
+    def __init__(
+        self, geometry: Plan, rhs: numpy.ndarray, out: numpy.ndarray, cycles: int, steps: Any
+    ) -> None:
+        self.geometry, self.rhs, self.out, self.cycles, self.steps = geometry, rhs, out, cycles, steps
+        self.planes = len(rhs)
+        sizes = geometry.shape.prod(axis=1)
+        bottom = len(sizes) - 1
+        self.cut = next((k for k in range(1, bottom) if sizes[k] <= SERIAL_CELLS), bottom)
+
+        def room(depth: int) -> numpy.ndarray:
+            return numpy.empty((self.planes, *geometry.shape[depth]), numpy.float32)
+
+        # Bands read one array and write another; level `cut` needs one of them only.
+        self.first = [room(depth) for depth in range(self.cut)]
+        self.second = [out] + [room(depth) for depth in range(1, self.cut + 1)]
+        self.f = [rhs] + [room(depth) for depth in range(1, self.cut + 1)]
+        self.flat_u = numpy.empty((self.planes, geometry.cells[-1]), numpy.float32)
+        self.flat_f = numpy.empty_like(self.flat_u)
+        self.means = numpy.zeros(self.planes, numpy.float32)
+        self.zeros = numpy.zeros(self.planes, numpy.float32)
+        self.shifts = numpy.zeros(self.planes, numpy.float32)
+
+    def run(self) -> None:
+        """Solve; the result is in `out`."""
+        for depth in range(self.cut):
+            rows = self.planes * int(self.geometry.shape[depth + 1, 0])
+            for_bands(_restrict_bands, rows, self.f[depth], self.f[depth + 1])
+        self._coarse(nested=True)
+        for depth in range(1, self.cut):
+            for_bands(_project_planes, self.planes, depth, self.geometry, self.f[depth], self.means)
+        for depth in range(self.cut - 1, 0, -1):
+            self._pass(depth, FIRST, None, self.first[depth], residual=True)
+            self._correct(depth + 1)
+            self._pass(depth, LAST, self.first[depth], self.second[depth], residual=False)
+        buffers = (self.out, self.first[0])
+        for turn in range(self.cycles + 2):
+            which = FIRST if turn == 0 else (MIDDLE if turn <= self.cycles else LAST)
+            for_bands(
+                _shift_planes,
+                self.planes,
+                self.geometry,
+                self.second[1],
+                self.steps[which],
+                self.means,
+                self.shifts,
+            )
+            new, old = buffers[(self.cycles + 1 - turn) % 2], buffers[(self.cycles - turn) % 2]
+            self._pass(0, which, old if turn else None, new, residual=turn <= self.cycles)
+            if turn <= self.cycles:
+                self._correct(1)
+
+    def _correct(self, depth: int) -> None:
+        """One V-cycle from zero; the result is in ``second[depth]``."""
+        for level in range(depth, self.cut):
+            self._pass(level, DOWN, None, self.first[level], residual=True, correct=False)
+        self._coarse(nested=False)
+        for level in range(self.cut - 1, depth - 1, -1):
+            self._pass(level, LAST, self.first[level], self.second[level], residual=False)
+
+    def _coarse(self, *, nested: bool) -> None:
+        for_bands(
+            _coarse_planes,
+            self.planes,
+            self.cut,
+            self.geometry,
+            self.f[self.cut],
+            self.flat_u,
+            self.flat_f,
+            self.steps,
+            nested,
+            self.means,
+            self.second[self.cut],
+        )
+
+    def _pass(
+        self,
+        depth: int,
+        which: int,
+        old: numpy.ndarray | None,
+        new: numpy.ndarray,
+        *,
+        residual: bool,
+        correct: bool = True,
+    ) -> None:
+        finest = depth == 0
+        for_bands(
+            _pass_bands,
+            self.planes * int(self.geometry.shape[depth + 1, 0]),
+            depth,
+            self.geometry,
+            new if old is None else old,
+            old is not None,
+            self.second[depth + 1],
+            correct,
+            self.shifts if finest else self.zeros,
+            self.f[depth],
+            self.steps,
+            which,
+            new,
+            self.f[depth + 1],
+            residual,
+            self.means if finest else self.zeros,
+        )
+
+
+def solve(rhs: numpy.ndarray, cycles: int) -> numpy.ndarray:
+    """Solve for all planes.
+
+    Parameters
+    ----------
+    rhs : ndarray, shape (N, H, W), float32, contiguous
+        Not changed.
+    cycles : int
+        V-cycles on the finest level after nested iteration.
+
+    Returns
+    -------
+    ndarray, shape (N, H, W), float32
+        Bit for bit the same for any number of threads, and for a plane alone or among others.
+    """
+    if not rhs.flags.writeable:
+        rhs = rhs.copy()  # a read-only array is a type of its own: everything would be compiled once more
+    out = numpy.empty_like(rhs)
+    geometry, steps = plan(*rhs.shape[1:]), STEPS
+    # One thread per plane needs no waiting for each other. What does not come out even is cut into bands,
+    # unless it is too little for that to pay.
+    threads = get_threads()
+    whole = len(rhs)
+    if threads > 1 and rhs[0:1].size > SERIAL_CELLS and len(geometry.shape) > 1:
+        whole -= whole % threads
+    if whole:
+        for_bands(_whole_planes, whole, geometry, rhs[:whole], out[:whole], cycles, steps)
+    if whole < len(rhs):
+        _Banded(geometry, rhs[whole:], out[whole:], cycles, steps).run()
+    return out

@@ -1,0 +1,265 @@
+"""Reconstruction: the picture whose gradient is closest to a given field.
+
+The picture ``u`` that minimises ``|grad u - G|^2`` solves the Poisson equation ``laplacian(u) = div G`` with
+Neumann border. Both methods solve it on the picture's own domain, whatever its size.
+"""
+
+from __future__ import annotations
+
+from types import EllipsisType
+from typing import Any
+
+import numpy
+
+from gpufuse.arrays import Array, array_module, check_levels
+from gpufuse.errors import DeviceError
+from gpufuse.threads import get_threads
+
+__all__ = ["CYCLES", "METHODS", "laplacian", "pad_to_square", "residual", "residual_norm", "solve"]
+
+METHODS = ("multigrid", "dct")
+"""Names that `solve` takes as its method."""
+
+CYCLES = 2
+"""V-cycles on the finest level after nested iteration; each divides the error by about ten."""
+
+
+def solve(rhs: Array, *, method: str = "multigrid", cycles: int = CYCLES) -> Array:
+    """Solve the Poisson equation with Neumann border, plane by plane.
+
+    Parameters
+    ----------
+    rhs : ndarray, shape (..., H, W), float32, grey levels
+        Divergence of the wanted gradient; NumPy, or CuPy with ``method="dct"``. Any layout; not changed.
+        A mean that is not 0 has no solution and is taken out (the least-squares sense).
+    method : {"multigrid", "dct"}
+        ``"multigrid"`` is full multigrid, whose error the cycles bound; ``"dct"`` is the direct solution by
+        cosine transforms, exact to rounding. Neither ever stands in for the other.
+    cycles : int
+        V-cycles on the finest level after nested iteration (which ends with one), 0 or more. Only
+        for ``"multigrid"``.
+
+    Returns
+    -------
+    ndarray, shape (..., H, W), float32, grey levels
+        New array on the same device; each plane has mean 0 to rounding.
+
+    Raises
+    ------
+    TypeError
+        For something that is no NumPy or CuPy array of real numbers.
+    ValueError
+        For an unknown method, cycles below 0, fewer than two axes, an empty plane, NaN or infinity.
+    DeviceError
+        For a CuPy array with ``method="multigrid"``.
+
+    See Also
+    --------
+    residual_norm : how well a solution fulfils the equation.
+
+    Notes
+    -----
+    ``sum over existing neighbours of (u_nb - u) = rhs`` at every pixel. With the default cycles the error of
+    multigrid was below 0.2 grey level on every size and picture tried, 4K and odd sizes included. A
+    plane's result does not depend on the other planes nor, with multigrid, on the number of threads.
+    Cost O(H W) for multigrid, O(H W log(H W)) for the transform. Synchronises: no.
+
+    The cycle is that of [1]_, section 2.6 (full multigrid) with the cell-centred transfers of section 2.8.4.
+
+    References
+    ----------
+    .. [1] Trottenberg, Oosterlee, Schüller, Multigrid, Academic Press, 2001.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> picture = numpy.array([[-3.0, -1.0], [1.0, 3.0]], numpy.float32)
+    >>> numpy.round(solve(laplacian(picture)), 3)
+    array([[-3., -1.],
+           [ 1.,  3.]], dtype=float32)
+    """
+    levels = check_levels(rhs, name="rhs", axes="(..., H, W)")
+    if method not in METHODS:
+        raise ValueError(f"method: expected 'multigrid' or 'dct', got {method!r}; choose one of the two")
+    if cycles < 0:
+        raise ValueError(f"cycles: expected 0 or more, got {cycles}; leave it out for the default")
+    if method == "dct":
+        return _solve_dct(levels)
+    if array_module(levels) is not numpy:
+        raise DeviceError(
+            "solve: expected a NumPy array, got a CuPy array, for which multigrid is not built yet; "
+            'use method="dct"'
+        )
+    from gpufuse.kernels_cpu import multigrid as twin
+
+    planes = levels.reshape(-1, *levels.shape[-2:])
+    return twin.solve(planes, int(cycles)).reshape(levels.shape)
+
+
+def _solve_dct(rhs: Array) -> Array:
+    """Divide by the eigenvalues between a cosine transform and its inverse."""
+    xp = array_module(rhs)
+    options: dict[str, Any] = {"type": 2, "norm": "ortho", "axes": (-2, -1)}
+    if xp is numpy:
+        from scipy import fft
+
+        options["workers"] = get_threads()
+    else:
+        from cupyx.scipy import fft
+    if rhs.size == 0:
+        return xp.empty_like(rhs)
+    eigenvalues = [2.0 * xp.cos(numpy.pi * xp.arange(count) / count) - 2.0 for count in rhs.shape[-2:]]
+    table = eigenvalues[0][:, None] + eigenvalues[1]
+    table[0, 0] = 1.0  # the mean: set to 0 below
+    spectrum = fft.dctn(rhs, **options)
+    spectrum *= (1.0 / table).astype(numpy.float32)
+    spectrum[..., 0, 0] = 0.0
+    return fft.idctn(spectrum, overwrite_x=True, **options)
+
+
+def laplacian(image: Array) -> Array:
+    """Return the 5-point Laplacian with Neumann border.
+
+    Parameters
+    ----------
+    image : ndarray, shape (..., H, W), float, grey levels
+        NumPy or CuPy; not changed.
+
+    Returns
+    -------
+    ndarray
+        Sum over the existing neighbours of (neighbour - pixel); shape, dtype and device of `image`.
+
+    Notes
+    -----
+    Equals the divergence of the forward differences; each plane sums to 0. Synchronises: no.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> laplacian(numpy.array([[0.0, 1.0, 0.0]]))
+    array([[ 1., -2.,  1.]])
+    """
+    xp = array_module(image)
+    total = xp.zeros_like(image)
+    step = image[..., 1:, :] - image[..., :-1, :]
+    total[..., :-1, :] += step
+    total[..., 1:, :] -= step
+    step = image[..., :, 1:] - image[..., :, :-1]
+    total[..., :, :-1] += step
+    total[..., :, 1:] -= step
+    return total
+
+
+def residual(image: Array, rhs: Array) -> Array:
+    """Return what is left of the equation: ``rhs - laplacian(image)``.
+
+    Parameters
+    ----------
+    image, rhs : ndarray, shape (..., H, W), float, grey levels
+        NumPy or CuPy, on one device, of one shape; not changed.
+
+    Returns
+    -------
+    ndarray, shape (..., H, W), grey levels
+        New array on the same device.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ.
+
+    Notes
+    -----
+    Synchronises: no.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> picture = numpy.arange(6.0).reshape(2, 3) ** 2
+    >>> float(abs(residual(picture, laplacian(picture))).max())
+    0.0
+    """
+    array_module(image, rhs)
+    if image.shape != rhs.shape:
+        raise ValueError(
+            f"rhs: expected shape {tuple(image.shape)} as the image, got {tuple(rhs.shape)}; "
+            "give the right-hand side that was solved"
+        )
+    return rhs - laplacian(image)
+
+
+def residual_norm(image: Array, rhs: Array) -> Array:
+    """Return how well a solution fulfils the equation: the largest residual of each plane.
+
+    Parameters
+    ----------
+    image, rhs : ndarray, shape (..., H, W), float, grey levels
+        NumPy or CuPy, on one device, of one shape; not changed.
+
+    Returns
+    -------
+    ndarray, shape (...), grey levels
+        Maximum of ``|residual|`` per plane, without the residual's mean, which no picture can remove.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ.
+
+    Notes
+    -----
+    Synchronises: no.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> float(residual_norm(numpy.zeros((2, 2)), numpy.array([[5.0, 3.0], [3.0, 3.0]])))
+    1.5
+    """
+    left = residual(image, rhs)
+    xp = array_module(left)
+    return xp.abs(left - left.mean(axis=(-2, -1), keepdims=True)).max(axis=(-2, -1))
+
+
+def pad_to_square(image: Array) -> tuple[Array, tuple[EllipsisType, slice, slice]]:
+    """Pad by replication to the next power-of-two square, the paper's mode.
+
+    To be used on the images, before their gradients are taken: a different problem on purpose.
+
+    Parameters
+    ----------
+    image : ndarray, shape (..., H, W)
+        NumPy or CuPy, any dtype; not changed.
+
+    Returns
+    -------
+    padded : ndarray, shape (..., S, S)
+        New array, same dtype and device; S is the smallest power of two >= max(H, W). The image is at the
+        top left; its last row and column are repeated below and to the right.
+    crop : tuple
+        Index that cuts the image's part out of anything of the padded size.
+
+    Raises
+    ------
+    ValueError
+        For fewer than two axes or an empty plane.
+
+    Notes
+    -----
+    Synchronises: no.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> padded, crop = pad_to_square(numpy.array([[1, 2, 3]]))
+    >>> padded.shape, padded[crop].tolist()
+    ((4, 4), [[1, 2, 3]])
+    """
+    xp = array_module(image)
+    if image.ndim < 2 or 0 in image.shape[-2:]:
+        raise ValueError(f"image: expected shape (..., H, W), got {tuple(image.shape)}; reshape it")
+    height, width = image.shape[-2:]
+    side = 1 << (max(height, width) - 1).bit_length()
+    border = [(0, 0)] * (image.ndim - 2) + [(0, side - height), (0, side - width)]
+    return xp.pad(image, border, mode="edge"), (..., slice(0, height), slice(0, width))

@@ -1,0 +1,169 @@
+"""Clips: reading them whole or not at all, and writing them with the same frame times.
+
+`open_clip` gives one kind of reader for a video file, a folder or glob of stills, and a single still.
+Frames come as chunks of planar RGB levels with their times. The reader keeps books (`gpufuse.damage`): a
+clip that is damaged or cut short raises `DamagedInputError`, at the latest at its end, or is read as
+far as possible and its damage listed. `ClipWriter` writes H.264, under the final name only when complete.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections import deque
+from fractions import Fraction
+from pathlib import Path
+
+import numpy
+
+from gpufuse.arrays import to_levels
+from gpufuse.clip import Chunk, ClipReader, Frame, Limits
+from gpufuse.damage import OnDamage
+from gpufuse.errors import ConfigError, DamagedInputError, GpufuseError, InputError
+from gpufuse.stills import is_still, natural_key, read_still, unreadable, write_still
+from gpufuse.videofile import VideoFileReader
+from gpufuse.writer import ClipWriter, check_clip_output
+
+__all__ = [
+    "Chunk",
+    "ClipReader",
+    "ClipWriter",
+    "Frame",
+    "Limits",
+    "check_clip_output",
+    "is_still",
+    "open_clip",
+    "read_still",
+    "write_still",
+]
+
+
+def open_clip(
+    source: str | Path,
+    *,
+    on_damage: OnDamage = "fail",
+    limits: Limits | None = None,
+    rate: Fraction | int | None = None,
+) -> ClipReader:
+    """Open a clip: a video file, a folder of stills, a glob of stills, or one still.
+
+    Parameters
+    ----------
+    source : str or Path
+        What a file is, is decided by its content. Stills are sorted naturally (9 before 10).
+    on_damage : {"fail", "salvage"}
+        Raise at the first sign of damage, or list it in the reader's ``damage``, leave out what cannot be
+        read, and go on.
+    limits : Limits, optional
+    rate : Fraction or int, optional
+        Stills per second, 25 unless given; for a video file not allowed.
+
+    Returns
+    -------
+    ClipReader
+        At least one frame is there. Close it, or use it in a ``with`` statement.
+
+    Raises
+    ------
+    InputError
+        If there is nothing, nothing readable, no video and no picture, or not a single frame.
+    DamagedInputError
+        If damage shows already.
+    LimitError
+        If the first picture or the stated length exceeds the limits.
+    ConfigError
+        If `rate` is not positive, or is given for a video file.
+    """
+    if on_damage not in ("fail", "salvage"):
+        raise ConfigError(f"on_damage: expected 'fail' or 'salvage', got {on_damage!r}; choose one")
+    if rate is not None and rate <= 0:
+        raise ConfigError(f"rate: expected more than 0 frames per second, got {rate}; give a positive number")
+    limits = limits or Limits()
+    path = Path(source)
+    try:
+        is_folder, exists = path.is_dir(), path.exists()
+    except (OSError, ValueError) as error:
+        raise unreadable(path, error) from error
+    still_rate = Fraction(rate) if rate is not None else Fraction(25)
+    if is_folder:
+        stills = _stills_in(path)
+    elif not exists and glob.has_magic(str(source)):
+        stills = [Path(found) for found in glob.glob(str(source)) if not os.path.isdir(found)]
+        if not stills:
+            raise InputError(f"{source}: expected stills of this pattern, found none; check the pattern")
+    elif is_still(path):
+        stills = [path]
+    else:
+        if rate is not None:
+            raise ConfigError(f"rate: expected none for a video, got {rate}; its frames have times")
+        return VideoFileReader(path, on_damage, limits)
+    return _StillsReader(
+        path.name or str(path), sorted(stills, key=natural_key), still_rate, on_damage, limits
+    )
+
+
+def _stills_in(folder: Path) -> list[Path]:
+    suffixes = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
+    try:
+        files = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
+        stills = [path for path in files if path.suffix.lower() in suffixes or is_still(path)]
+    except OSError as error:
+        if isinstance(error, GpufuseError):
+            raise
+        raise unreadable(folder, error) from error
+    if not stills:
+        raise InputError(
+            f"{folder.name}: expected stills in the folder, found none; name a folder of pictures"
+        )
+    return stills
+
+
+class _StillsReader(ClipReader):
+    """Stills as a clip; the time of still k is k / rate."""
+
+    def __init__(
+        self, name: str, paths: list[Path], rate: Fraction, on_damage: OnDamage, limits: Limits
+    ) -> None:
+        super().__init__(name, on_damage, limits)
+        self.rate = rate
+        self.time_base = 1 / rate
+        self.frame_count_hint = len(paths)
+        self._check_limits(len(paths), len(paths) / rate)
+        self._paths = deque(enumerate(paths))
+        self._single = len(paths) == 1
+        self._ready: tuple[int, numpy.ndarray] | None = None
+        self.width = self.height = 0
+        if not self._advance():
+            raise InputError(
+                f"{name}: expected at least one readable picture, found none; repair or fetch them again"
+            )
+
+    def _advance(self) -> bool:
+        while self._ready is None and self._paths:
+            index, path = self._paths.popleft()
+            try:
+                image = read_still(path, max_pixels=self._limits.max_pixels)
+            except (DamagedInputError, InputError) as error:
+                if self._single and isinstance(error, InputError):
+                    raise
+                found = re.sub(f"^{re.escape(path.name)}: expected [^,]*, found |; [^;]*$", "", str(error))
+                self._record.report("whole pictures", f"{path.name}: {found}", cause=error)
+                continue
+            height, width = image.shape[:2]
+            if not self.width:
+                self.width, self.height = width, height
+            if (width, height) != (self.width, self.height):
+                self._record.report(
+                    f"pictures of one size, {self.width}x{self.height}",
+                    f"the size changed to {width}x{height}", at=path.name,
+                )  # fmt: skip
+                continue
+            self._ready = (index, image)
+        return self._ready is not None
+
+    def _take(self, out: numpy.ndarray) -> int:
+        assert self._ready is not None
+        (pts, image), self._ready = self._ready, None
+        out[...] = to_levels(image)  # grey becomes three equal channels
+        return pts

@@ -1,0 +1,281 @@
+"""Writing a clip: H.264 with the frame times that were given, complete or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy
+
+from gpufuse.colour import default_matrix, levels_to_yuv
+from gpufuse.errors import ConfigError, GpufuseError, OutputError
+from gpufuse.output import OutputFile, check_output, output_error
+
+__all__ = ["ClipWriter", "check_clip_output"]
+
+_MUXERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
+_MATRIX_TAG = {"bt709": 1, "bt601": 6}
+_LIMITED_RANGE = 1
+
+
+def check_clip_output(path: str | Path, *, overwrite: bool = False) -> None:
+    """Check that a clip may be written, before any work is done for it.
+
+    Parameters
+    ----------
+    path : str or Path
+        Ends in ``.mp4``, ``.m4v``, ``.mov`` or ``.mkv``.
+    overwrite : bool
+        Whether a file of that name may be replaced.
+
+    Raises
+    ------
+    OutputError
+        For another suffix, and as `gpufuse.output.check_output`.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in _MUXERS:
+        raise OutputError(
+            f"{path.name}: expected a name ending in {', '.join(_MUXERS)}, found {path.suffix!r}; rename it"
+        )
+    check_output(path, overwrite=overwrite)
+
+
+class ClipWriter:
+    """A clip in the making; it takes its name when the ``with`` block ends without an exception.
+
+    Parameters
+    ----------
+    path : str or Path
+        Ends in ``.mp4``, ``.m4v``, ``.mov`` or ``.mkv``.
+    width, height : int
+        Pixels. Even sides are encoded as yuv420p; odd ones, which H.264 cannot express in 4:2:0, as
+        yuv444p, so that the clip has its true size.
+    time_base : Fraction
+        Unit of the frame times in seconds.
+    rate : Fraction or int
+        Frames per second: tells players, and gives the last frame its duration.
+    overwrite : bool
+        Whether a file of that name may be replaced.
+    crf : int
+        Quality, 0 (lossless) to 51.
+    preset : str
+        Speed of x264.
+    sample_aspect : Fraction
+        Width of a pixel over its height.
+
+    Attributes
+    ----------
+    path : Path
+    frames_written : int
+    shift : int
+        Added to all times; not 0 only where the first one was negative, which no container holds.
+
+    Raises
+    ------
+    ConfigError
+        For a size, rate, time base or quality that is none.
+    OutputError
+        If the file exists or cannot be written.
+
+    Notes
+    -----
+    In MP4 and MOV the times are exact, whatever the time base. Matroska rounds them to milliseconds.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        width: int,
+        height: int,
+        time_base: Fraction,
+        rate: Fraction | int,
+        *,
+        overwrite: bool = False,
+        crf: int = 18,
+        preset: str = "veryfast",
+        sample_aspect: Fraction = Fraction(1),
+    ) -> None:
+        if min(width, height) < 1:
+            raise ConfigError(f"size: expected at least 1x1, got {width}x{height}; give positive sides")
+        if rate <= 0 or time_base <= 0:
+            raise ConfigError(
+                f"rate: expected positive rate and time base, got {rate} and {time_base}; check them"
+            )
+        if not 0 <= crf <= 51:
+            raise ConfigError(f"crf: expected 0 to 51, got {crf}; 18 looks like the original")
+        check_clip_output(path, overwrite=overwrite)
+        self.path = Path(path)
+        self.width, self.height = width, height
+        self.time_base = Fraction(time_base)
+        self.frames_written = 0
+        self.shift = 0
+        self._matrix = default_matrix(height)
+        self._format = "yuv444p" if width % 2 or height % 2 else "yuv420p"
+        self._duration = max(1, round(1 / (Fraction(rate) * self.time_base)))
+        self._last: int | None = None
+        self._packets = 0
+        self._container: Any = None
+        self._output = OutputFile(path, overwrite=overwrite)
+        try:
+            self._open(Fraction(rate), crf, preset, sample_aspect)
+        except BaseException as error:
+            self.discard()
+            self._raise(error, "to start the encoder")
+
+    def _open(self, rate: Fraction, crf: int, preset: str, sample_aspect: Fraction) -> None:
+        import av
+
+        muxer = _MUXERS[self.path.suffix.lower()]
+        # Or the time of the first frame is rounded to milliseconds.
+        options = {} if muxer == "matroska" else {"movie_timescale": str(self.time_base.denominator)}
+        self._container = av.open(
+            "file:" + str(self._output.part.absolute()), "w", format=muxer, options=options
+        )
+        stream: Any = self._container.add_stream("libx264", rate=rate)
+        stream.width, stream.height, stream.pix_fmt = self.width, self.height, self._format
+        stream.time_base = self.time_base
+        context = stream.codec_context
+        context.time_base = self.time_base
+        # Silent: x264 logs from threads of its own.
+        context.options = {"crf": str(crf), "preset": preset, "x264-params": "log=-1"}
+        context.colorspace, context.color_range = _MATRIX_TAG[self._matrix], _LIMITED_RANGE
+        if sample_aspect != 1:
+            context.sample_aspect_ratio = sample_aspect
+        self._stream = stream
+        context.open()
+
+    def write_chunk(self, levels: numpy.ndarray, pts: Sequence[int]) -> None:
+        """Write successive frames.
+
+        Parameters
+        ----------
+        levels : ndarray, shape (T, 3, H, W), float32, grey levels
+            Clipped and rounded half to even to 8 bits; not changed. On the host.
+        pts : sequence of int
+            Their times in units of the time base, increasing.
+
+        Raises
+        ------
+        ValueError
+            For another shape or dtype, or times that do not increase.
+        OutputError
+            If encoding or writing fails; the part file is gone then.
+        """
+        expected = (len(pts), 3, self.height, self.width)
+        if levels.shape != expected or levels.dtype != numpy.float32:
+            raise ValueError(
+                f"levels: expected float32 of shape {expected}, got {levels.dtype} {levels.shape}; "
+                "check the chunk"
+            )
+        if self._container is None:
+            raise ValueError(f"{self.path.name}: expected an open writer, got a closed one; make a new one")
+        for frame_levels, time in zip(numpy.ascontiguousarray(levels), pts, strict=True):
+            if self._last is None:
+                self.shift = max(0, -int(time))
+            elif time <= self._last:
+                raise ValueError(f"pts: expected increasing times, got {time} after {self._last}; sort them")
+            self._last = int(time)
+            try:
+                self._write(frame_levels, int(time))
+            except BaseException as error:
+                self.discard()
+                self._raise(error, "to encode and write it")
+
+    def _write(self, levels: numpy.ndarray, time: int) -> None:
+        import av
+        import av.logging
+
+        frame: Any = av.VideoFrame(self.width, self.height, self._format)
+        planes = [
+            numpy.frombuffer(plane, numpy.uint8).reshape(plane.height, plane.line_size)
+            for plane in frame.planes
+        ]
+        levels_to_yuv(levels, planes, self._matrix)
+        frame.pts, frame.time_base = time + self.shift, self.time_base
+        frame.duration = self._duration
+        frame.colorspace, frame.color_range = _MATRIX_TAG[self._matrix], _LIMITED_RANGE
+        with av.logging.Capture():
+            self._mux(self._stream.encode(frame))
+        self.frames_written += 1
+
+    def _mux(self, packets: Sequence[Any]) -> None:
+        for packet in packets:
+            packet.duration = packet.duration or self._duration
+            self._container.mux_one(packet)
+            self._packets += 1
+
+    def close(self) -> None:
+        """Finish the file, check it, and give it its name; safe to call again.
+
+        Raises
+        ------
+        OutputError
+            If that fails, or no frame was written; nothing is left then.
+        """
+        import av.logging
+
+        if self._container is None:
+            return
+        try:
+            with av.logging.Capture():
+                # PyAV cannot flush an encoder that is not open.
+                if self._stream.codec_context.is_open:
+                    self._mux(self._stream.encode(None))
+                self._container.close()
+            self._container = None
+            self._verify()
+            self._output.commit()
+        except BaseException as error:
+            self.discard()
+            self._raise(error, "to finish writing it")
+
+    def _verify(self) -> None:
+        """Read back how many frames the finished file holds."""
+        import av
+
+        if not self.frames_written:
+            raise OutputError(f"{self.path.name}: expected at least one frame, found none; check the input")
+        found = self._packets
+        if found == self.frames_written and self.path.suffix.lower() != ".mkv":  # which states no count
+            with av.open("file:" + str(self._output.part.absolute())) as container:
+                found = container.streams.video[0].frames
+        if found != self.frames_written:
+            raise OutputError(
+                f"{self.path.name}: expected {self.frames_written} frames in the file, found {found}; "
+                "check the disk and run again"
+            )
+
+    def discard(self) -> None:
+        """Give up: remove the part file. Nothing happens after `close`."""
+        container, self._container = self._container, None
+        if container is not None:
+            with contextlib.suppress(Exception):  # the file is thrown away
+                container.close()
+        self._output.discard()
+
+    def _raise(self, error: BaseException, task: str) -> None:
+        if isinstance(error, GpufuseError) or not isinstance(error, Exception):
+            raise error
+        if isinstance(error, OSError):
+            raise output_error(self.path, error) from error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise OutputError(
+            f"{self.path.name}: expected {task}, found '{reason}'; "
+            "check preset and size, or write to another disk"
+        ) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.discard()

@@ -1,0 +1,83 @@
+"""Fixtures that several test files share."""
+
+import dataclasses
+import os
+import pathlib
+from typing import Any
+
+import numpy
+import pytest
+
+import gpufuse
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def rng():
+    return numpy.random.default_rng(20040120)
+
+
+@pytest.fixture
+def root():
+    """Folder of the checkout."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def data_folder():
+    folder = pathlib.Path(os.environ.get("GPUFUSE_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no folder of real footage at {folder}; set GPUFUSE_DATA")
+    return folder
+
+
+@pytest.fixture
+def threads():
+    """Setter of the thread count, undone after the test."""
+    before = gpufuse.get_threads()
+    yield gpufuse.set_threads
+    gpufuse.set_threads(before)
+
+
+@dataclasses.dataclass(frozen=True)
+class Street:
+    """A street by day and by night; planar float32 levels that are whole numbers."""
+
+    day: Any
+    """(3, H, W): walls, a road, windows that are dark."""
+    night: Any
+    """(T, 3, H, W): dark, a lit window, noise, a car with lamps that drives through."""
+
+    @property
+    def day_image(self):
+        return numpy.ascontiguousarray(numpy.moveaxis(self.day, 0, -1).astype(numpy.uint8))
+
+    @property
+    def night_images(self):
+        return numpy.ascontiguousarray(numpy.moveaxis(self.night, 1, -1).astype(numpy.uint8))
+
+
+def street(height=31, width=45, count=40, noise=2.0, seed=3):
+    rng = numpy.random.default_rng(seed)
+    y, x = numpy.mgrid[:height, :width]
+    tint = numpy.array([1.0, 0.9, 0.8])[:, None, None]
+    wall = 90 + 50 * (x // 7 % 2) + 20 * (y // 5 % 2)
+    road = y > 2 * height // 3
+    day = numpy.where(road, 120.0 - x / 3, wall) * tint
+    dark = numpy.where(road, 14.0, 6.0 + wall / 20) * tint
+    dark[:, 3:8, 5:11] = numpy.array([230.0, 200.0, 120.0])[:, None, None]
+    night = numpy.repeat(dark[None], count, axis=0)
+    for t in range(count):
+        front = (2 * t) % (width + 16)
+        rows = slice(2 * height // 3 + 2, 2 * height // 3 + 7)
+        night[t, :, rows, max(0, front - 12) : max(0, front)] += 30
+        night[t, :, rows, max(0, front - 2) : max(0, front)] = 245
+    night += rng.normal(0, noise, night.shape)
+    day += rng.normal(0, 1, day.shape)
+    return Street(*(numpy.rint(p.clip(0, 255)).astype(numpy.float32) for p in (day, night)))
+
+
+@pytest.fixture(scope="session")
+def scene():
+    return street()
