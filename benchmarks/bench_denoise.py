@@ -21,9 +21,7 @@ def susan3d_numpy(frames: numpy.ndarray, sigma: float = 15.0, threshold: float =
             for dx in range(-1, 2):
                 if dt == dy == dx == 0:
                     continue
-                there = padded[
-                    2 + dt : 2 + dt + length, :, 1 + dy : 1 + dy + height, 1 + dx : 1 + dx + width
-                ]
+                there = padded[2 + dt : 2 + dt + length, :, 1 + dy : 1 + dy + height, 1 + dx : 1 + dx + width]
                 closeness = (dt * dt + dy * dy + dx * dx) / (2 * sigma * sigma)
                 weight = numpy.exp(-closeness - ((there - frames) / threshold) ** 2)
                 total += weight * there

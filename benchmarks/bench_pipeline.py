@@ -73,7 +73,8 @@ def shares(night: Path, day: Path) -> list[tuple[str, float]]:
 
     if settings.passes:
         work["smooth"] = step(
-            f"denoise ({settings.passes} pass)", lambda: gpufuse.denoise.susan3d(levels, passes=settings.passes)
+            f"denoise ({settings.passes} pass)",
+            lambda: gpufuse.denoise.susan3d(levels, passes=settings.passes),
         )
     else:
         work["smooth"] = levels

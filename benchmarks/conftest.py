@@ -43,9 +43,7 @@ def make_clip(height: int, width: int, frames: int) -> Clip:
         distance = numpy.hypot(x - (0.1 + 0.02 * t) * width, y - 0.6 * height)
         night[t] += 220 * numpy.exp(-((distance / (0.04 * height + 1)) ** 2))
         importance[t] = numpy.clip(1.5 - distance / (0.15 * height + 1), 0, 1)
-    return Clip(
-        day, numpy.clip(night, 0, 255).astype(numpy.float32), importance.astype(numpy.float32)
-    )
+    return Clip(day, numpy.clip(night, 0, 255).astype(numpy.float32), importance.astype(numpy.float32))
 
 
 @pytest.fixture(params=list(SIZES))
@@ -62,7 +60,10 @@ def measure(benchmark: Any, request: pytest.FixtureRequest) -> Callable[..., Any
         size = getattr(getattr(request.node, "callspec", None), "params", {}).get("clip", "")
         benchmark.group = " ".join(word for word in (group, size) if word)
         benchmark.extra_info.update(
-            frames=frames, threads=gpufuse.get_threads(), machine=platform.processor() or platform.machine(), **facts
+            frames=frames,
+            threads=gpufuse.get_threads(),
+            machine=platform.processor() or platform.machine(),
+            **facts,
         )
         rounds = 1 if SMOKE else 7
         return benchmark.pedantic(function, rounds=rounds, iterations=1, warmup_rounds=1)

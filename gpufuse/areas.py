@@ -101,7 +101,9 @@ def _check_span(name: str, span: Sequence[float]) -> None:
         isinstance(end, int | float) and not isinstance(end, bool) for end in span
     )
     if not numbers or len(span) != 2 or not 0 <= span[0] <= span[1]:
-        raise ConfigError(f"area: expected {name} = [first, last] with 0 <= first <= last, got {span!r}; mend it")
+        raise ConfigError(
+            f"area: expected {name} = [first, last] with 0 <= first <= last, got {span!r}; mend it"
+        )
 
 
 def load_areas(source: str | Path | Iterable[Area | Mapping[str, Any]]) -> list[Area]:
@@ -160,7 +162,9 @@ def _tables(path: Path) -> list[Mapping[str, Any]]:
         ) from error
     tables = document.get("area")
     if set(document) != {"area"} or not isinstance(tables, list):
-        raise ConfigError(f"{path}: expected [[area]] tables, got {', '.join(document) or 'nothing'}; see the README")
+        raise ConfigError(
+            f"{path}: expected [[area]] tables, got {', '.join(document) or 'nothing'}; see the README"
+        )
     return tables
 
 
@@ -184,9 +188,7 @@ class AreaMasks:
     def __init__(
         self, areas: Sequence[Area], night_size: tuple[int, int], size: tuple[int, int], module: Any = numpy
     ) -> None:
-        self._areas = [
-            (area, module.asarray(enlarged(_painted(area, night_size), size))) for area in areas
-        ]
+        self._areas = [(area, module.asarray(enlarged(_painted(area, night_size), size))) for area in areas]
 
     @property
     def timed(self) -> bool:
@@ -239,7 +241,7 @@ def _painted(area: Area, size: tuple[int, int]) -> numpy.ndarray:
         return numpy.asarray(canvas, dtype=numpy.float32) / numpy.float32(255.0)
     mask = _read_mask(area.mask) if isinstance(area.mask, str | Path) else numpy.asarray(area.mask)
     image_format(mask, name="area mask")
-    levels = to_levels(mask, name="area mask").mean(axis=0) / numpy.float32(255.0)
+    levels: numpy.ndarray = to_levels(mask, name="area mask").mean(axis=0) / numpy.float32(255.0)
     if levels.shape != size:
         raise ConfigError(
             f"area mask: expected {size[1]}x{size[0]} like the night, "
@@ -254,4 +256,6 @@ def _read_mask(path: str | Path) -> numpy.ndarray:
     try:
         return numpy.asarray(iio.imread(path, mode="L"))
     except Exception as error:
-        raise ConfigError(f"{path}: expected a grey picture as area mask, found none; check the path") from error
+        raise ConfigError(
+            f"{path}: expected a grey picture as area mask, found none; check the path"
+        ) from error

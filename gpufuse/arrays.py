@@ -321,7 +321,5 @@ def check_levels(levels: Array, *, name: str = "frames", axes: str = "(T, C, H, 
     checked = xp.ascontiguousarray(levels, dtype=numpy.float32)
     # A sum is finite exactly if no term is NaN or infinite (levels are far from overflow).
     if not bool(xp.isfinite(checked.sum())):
-        raise ValueError(
-            f"{name}: expected finite grey levels, got NaN or infinity; replace them first"
-        )
+        raise ValueError(f"{name}: expected finite grey levels, got NaN or infinity; replace them first")
     return checked

@@ -244,7 +244,9 @@ def _parser() -> _Parser:
     _add_fuse(commands)
     _add_background(commands)
     _add_demo(commands)
-    doctor = _command(commands, "doctor", "tell devices, codecs, versions, and which backend runs", "gpufuse doctor")
+    doctor = _command(
+        commands, "doctor", "tell devices, codecs, versions, and which backend runs", "gpufuse doctor"
+    )
     doctor.set_defaults(run=_run_doctor)
     return parser
 
@@ -268,12 +270,16 @@ def _add_enhance(commands: Any) -> None:
         "gpufuse enhance night.mp4 --day day.png --compare --set night_gain=1.5",
     )
     command.add_argument("night", metavar="NIGHT", help="clip, folder or glob of stills, or one still")
-    command.add_argument("--day", required=True, metavar="DAY", help="picture, or clip to make the plate from")
+    command.add_argument(
+        "--day", required=True, metavar="DAY", help="picture, or clip to make the plate from"
+    )
     command.add_argument(
         "-o", dest="output", metavar="OUT", help="result; default: NIGHT-enhanced.mp4 beside the input"
     )
     command.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
-    command.add_argument("--compare", action="store_true", help="also write day | night | importance | result")
+    command.add_argument(
+        "--compare", action="store_true", help="also write day | night | importance | result"
+    )
     _add_method_options(command)
     _add_output_options(command)
     _add_damage_option(command)
@@ -312,7 +318,9 @@ def _add_background(commands: Any) -> None:
     )
     command.add_argument("day", metavar="DAYCLIP", help="clip, or folder or glob of stills")
     command.add_argument("-o", dest="output", required=True, metavar="OUT", help="plate (.png, .tif, .jpg)")
-    command.add_argument("--seconds", type=float, default=15.0, help="how much of the clip to use; default: 15")
+    command.add_argument(
+        "--seconds", type=float, default=15.0, help="how much of the clip to use; default: 15"
+    )
     command.add_argument("--overwrite", action="store_true", help="replace files that exist")
     _add_damage_option(command)
     command.set_defaults(run=_run_background)

@@ -95,13 +95,15 @@ def run_demo(
     _write_night(folder / "night.mp4", scene, overwrite)
     tell("enhancing the night clip")
     enhance(
-        folder / "night.mp4", folder / "day.png", folder / "enhanced.mp4", settings=settings, overwrite=overwrite
+        folder / "night.mp4",
+        folder / "day.png",
+        folder / "enhanced.mp4",
+        settings=settings,
+        overwrite=overwrite,
     )
     tell("judging the result against the truth")
     result, importance = _fused(scene, settings)
-    figures = truth_figures(
-        result, scene.day, scene.clean_night, scene.moving, importance, ignore=scene.glow
-    )
+    figures = truth_figures(result, scene.day, scene.clean_night, scene.moving, importance, ignore=scene.glow)
     with OutputFile(folder / "figures.txt", overwrite=overwrite) as output:
         output.part.write_text(f"{figures}\n", encoding="utf-8")
     write_still(folder / "sheet.png", _sheet(scene, result, importance), overwrite=overwrite)

@@ -131,6 +131,8 @@ def _codecs() -> str:
         import av
 
         known = [name for name in ("libx264", "libx265", "h264_nvenc") if name in av.codecs_available]
-        return f"{', '.join(known)}; FFmpeg libavcodec {'.'.join(map(str, av.library_versions['libavcodec']))}"
+        return (
+            f"{', '.join(known)}; FFmpeg libavcodec {'.'.join(map(str, av.library_versions['libavcodec']))}"
+        )
     except Exception as error:
         return f"PyAV cannot be used ({error})"

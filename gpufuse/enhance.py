@@ -121,7 +121,11 @@ def default_output(night: str | Path) -> Path:
 
 
 def day_plate(
-    day: str | Path, *, seconds: float = PLATE_SECONDS, on_damage: OnDamage = "fail", limits: Limits | None = None
+    day: str | Path,
+    *,
+    seconds: float = PLATE_SECONDS,
+    on_damage: OnDamage = "fail",
+    limits: Limits | None = None,
 ) -> numpy.ndarray:
     """Read a day picture, or make the plate of a day clip.
 
@@ -294,9 +298,7 @@ def _enhance_still(
         if files.comparison is not None:
             panels = side_by_side(plate, dark, weights, result)
             write_still(files.comparison, panels, overwrite=files.overwrite)
-    return EnhanceReport(
-        files.result, 1, time.monotonic() - started, device, numpy.nan, files.extras
-    )
+    return EnhanceReport(files.result, 1, time.monotonic() - started, device, numpy.nan, files.extras)
 
 
 def _device_line(device: Device) -> str:
@@ -334,7 +336,11 @@ class _ClipJob:
             behind = stack.enter_context(BackgroundWriter(writers.write, _QUEUED))
             ahead = stack.enter_context(contextlib.closing(prefetch(self._clip.chunks(self._chunk), _QUEUED)))
             fused_chunks = fuse_stream(
-                self._day, self._stream(ahead), settings=self._settings, areas=self._areas, measure_solver=True
+                self._day,
+                self._stream(ahead),
+                settings=self._settings,
+                areas=self._areas,
+                measure_solver=True,
             )
             for fused in fused_chunks:
                 solver_error = numpy.fmax(solver_error, fused.solver_error)

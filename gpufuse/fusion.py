@@ -330,7 +330,9 @@ def _fused_frames(
     pair = _Pair.of(day, first, settings)
     masks = pair.area_masks(areas)
     if masks.timed:
-        raise ConfigError("area: expected frames for a clip without times, got seconds; use frames = [first, last]")
+        raise ConfigError(
+            "area: expected frames for a clip without times, got seconds; use frames = [first, last]"
+        )
     length = chunk or chunk_length(pair.day.shape)
     stream = _levels_of(first, frames, pair, length)
     for fused in fuse_stream(pair.day, stream, settings=settings, areas=masks):
@@ -413,9 +415,7 @@ def fuse_stream(
     return _normalised(reconstructed, settings)
 
 
-def _denoised(
-    stream: Iterable[tuple[Array, ...]], settings: Settings
-) -> Iterator[tuple[Array, ...]]:
+def _denoised(stream: Iterable[tuple[Array, ...]], settings: Settings) -> Iterator[tuple[Array, ...]]:
     """One pass of SUSAN over (levels, seconds)."""
     halo = (denoise.TEMPORAL_HALO, denoise.TEMPORAL_HALO)
     for window in windows(stream, halo, (0, 0)):
@@ -430,9 +430,7 @@ def _denoised(
         yield smooth, seconds.core
 
 
-def _masked(
-    stream: Iterable[tuple[Array, ...]], settings: Settings
-) -> Iterator[tuple[Array, Array, Array]]:
+def _masked(stream: Iterable[tuple[Array, ...]], settings: Settings) -> Iterator[tuple[Array, Array, Array]]:
     """Add motion masks: (levels, seconds, masks)."""
     threshold = settings.motion_threshold
     held: list[tuple[Array, Array, Array]] = []  # frames that wait until the noise is known
@@ -510,7 +508,7 @@ def _reconstructed(
     larger_where_zero: bool,
 ) -> tuple[Array, Array]:
     """Mix and reconstruct: u without scale and shift, and the right-hand side it solves."""
-    crop = (Ellipsis,)
+    crop: tuple[Any, ...] = (Ellipsis,)
     if settings.padding == "square":
         day, crop = poisson.pad_to_square(day)
         night, _ = poisson.pad_to_square(night)
@@ -528,9 +526,7 @@ def _reconstructed(
     return array_module(u).ascontiguousarray(u[crop]), rhs
 
 
-def _normalised(
-    stream: Iterable[tuple[Array, ...]], settings: Settings
-) -> Iterator[FusedChunk]:
+def _normalised(stream: Iterable[tuple[Array, ...]], settings: Settings) -> Iterator[FusedChunk]:
     """Colour fit over a window of frames, which keeps the brightness from flickering."""
     together = 2 * settings.c + 1 if settings.fit_window is None else settings.fit_window
     before, after = (together - 1) // 2, together // 2

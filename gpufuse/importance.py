@@ -6,6 +6,7 @@ temporal mean. Masks and importance have no channel axis.
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import numpy
@@ -101,7 +102,7 @@ def static_importance(
 
 def _gradient_threshold(energy: Array) -> float:
     """Threshold that sensor noise does not reach: most of a night picture has no strong edge."""
-    typical = float(array_module(energy).median(energy)) ** 0.5
+    typical = math.sqrt(float(array_module(energy).median(energy)))
     return max(_LOWEST_GRADIENT, _NOISE_FACTOR * typical)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
@@ -25,7 +25,7 @@ class _End:
         self.error = error
 
 
-def prefetch(items: Iterable[Item], size: int = 2) -> Iterator[Item]:
+def prefetch(items: Iterable[Item], size: int = 2) -> Generator[Item, None, None]:
     """Iterate over items that a thread fetches ahead.
 
     The thread starts with the first item asked for, and has ended when the iteration ends, is
@@ -57,7 +57,7 @@ def prefetch(items: Iterable[Item], size: int = 2) -> Iterator[Item]:
     return _prefetch(items, size)
 
 
-def _prefetch(items: Iterable[Item], size: int) -> Iterator[Item]:
+def _prefetch(items: Iterable[Item], size: int) -> Generator[Item, None, None]:
     waiting: queue.Queue[Any] = queue.Queue(size)
     stop = threading.Event()
     thread = threading.Thread(

@@ -183,7 +183,9 @@ def _check_names(changes: Mapping[str, Any]) -> None:
     known = [field.name for field in fields(Settings)]
     for name in changes:
         if name not in known:
-            raise ConfigError(f"settings: expected one of {', '.join(known)}; got {name!r}; check its spelling")
+            raise ConfigError(
+                f"settings: expected one of {', '.join(known)}; got {name!r}; check its spelling"
+            )
 
 
 def _none_if_auto(value: Any) -> Any:

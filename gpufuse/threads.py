@@ -11,6 +11,7 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any
 
 __all__ = ["for_bands", "get_threads", "set_threads"]
@@ -115,7 +116,7 @@ def for_bands(kernel: Callable[..., Any], count: int, *arguments: Any, minimum: 
     pool = workers.pool()
     others = [
         pool.submit(kernel, start, stop, *arguments)
-        for start, stop in zip(edges[1:-1], edges[2:], strict=True)
+        for start, stop in pairwise(edges[1:])
     ]
     kernel(edges[0], edges[1], *arguments)
     for other in others:

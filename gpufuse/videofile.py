@@ -33,6 +33,7 @@ _INTERVALS_CHECKED = ("matroska,webm", "mpegts", "mpeg", "flv", "asf", "ogg")
 _UNCOUNTED = ("vp8", "vp9", "av1", "mpeg4", "msmpeg4v3", "h263", "wmv1", "wmv2", "wmv3", "vc1", "theora")
 _ENDS_STATED = ("matroska,webm", "flv")  # their duration is the time of the end
 _EMPTY_PACKET = 4  # bytes: a placeholder for a picture that is not there, smaller than any start code
+_ZEROS = bytes(8)
 _FASTEST = 1000  # frames per second
 _MOST_RETRIES = 50
 _AGAIN = "repair or fetch it again"
@@ -96,6 +97,8 @@ class VideoFileReader(ClipReader):
         self.has_audio = bool(self._container.streams.audio)
         rate = Fraction(stream.average_rate or stream.guessed_rate or stream.base_rate or 0)
         self.rate = rate if 0 < rate <= _FASTEST else Fraction(25)  # else the clock's tick, not a rate
+        # H.264 and HEVC break up runs of zeros; where lengths separate their units, none are left.
+        self._zeros_forbidden = self._codec in ("h264", "hevc") and (context.extradata or b"")[:1] == b"\x01"
         self._untimed = self._format in _UNTIMED
         self.time_base = 1 / self.rate if self._untimed else Fraction(stream.time_base)
         self.sample_aspect = Fraction(context.sample_aspect_ratio or 1) or Fraction(1)
@@ -243,6 +246,8 @@ class VideoFileReader(ClipReader):
             self._empty_packets += 1
         elif not packet.is_discard:
             self._shown_packets += 1
+        if self._zeros_forbidden and _ZEROS in bytes(packet):
+            self._record.report("sound video data", "a run of zeros where none can be", at=at)
         if packet.is_corrupt:
             self._record.report("sound video data", "a packet marked as corrupt", at=at)
 

@@ -101,7 +101,17 @@ def test_enhance_does_what_the_library_does(folder: Path) -> None:
 
 
 def test_enhance_writes_comparison_and_importance(folder: Path) -> None:
-    words = ["enhance", "night.mp4", "--day", "day.png", "-o", "o.mp4", "--compare", "--write-importance", "w.mp4"]
+    words = [
+        "enhance",
+        "night.mp4",
+        "--day",
+        "day.png",
+        "-o",
+        "o.mp4",
+        "--compare",
+        "--write-importance",
+        "w.mp4",
+    ]
     assert main(words) == 0
     with open_clip("o-compare.mp4") as clip:
         assert (clip.width, clip.height) == (4 * SIZE[1], SIZE[0])
@@ -172,7 +182,22 @@ def test_background_is_the_median(folder: Path) -> None:
 
 def test_settings_file_and_words(folder: Path) -> None:
     Path("s.toml").write_text('passes = 0\nmethod = "dct"\n')
-    assert main(["enhance", "night.mp4", "--day", "day.png", "--settings", "s.toml", "--set", "c=0", "fit_window=1"]) == 0
+    assert (
+        main(
+            [
+                "enhance",
+                "night.mp4",
+                "--day",
+                "day.png",
+                "--settings",
+                "s.toml",
+                "--set",
+                "c=0",
+                "fit_window=1",
+            ]
+        )
+        == 0
+    )
 
 
 def test_doctor_ends_with_a_line_to_paste(capsys: pytest.CaptureFixture[str]) -> None:
@@ -197,7 +222,9 @@ def test_help_teaches_by_an_example(command: str, capsys: pytest.CaptureFixture[
 def test_usage_and_settings_end_with_2(fails: Callable[..., str]) -> None:
     assert "the following arguments are required: --day" in fails(2, "enhance", "night.mp4")
     assert "invalid choice: 'frob'" in fails(2, "frob")
-    assert "got 'pases'; check its spelling" in fails(2, "enhance", "night.mp4", "--day", "day.png", "--set", "pases=1")
+    assert "got 'pases'; check its spelling" in fails(
+        2, "enhance", "night.mp4", "--day", "day.png", "--set", "pases=1"
+    )
     assert "passes: expected a whole number, got 'x'" in fails(
         2, "enhance", "night.mp4", "--day", "day.png", "--set", "passes=x"
     )
@@ -209,7 +236,9 @@ def test_usage_and_settings_end_with_2(fails: Callable[..., str]) -> None:
 def test_missing_and_unreadable_input_end_with_3(fails: Callable[..., str], folder: Path) -> None:
     (folder / "empty.mp4").touch()
     (folder / "text.mp4").write_text("no clip at all\n" * 50)
-    assert "missing.mp4: expected a file, found none" in fails(3, "enhance", "missing.mp4", "--day", "day.png")
+    assert "missing.mp4: expected a file, found none" in fails(
+        3, "enhance", "missing.mp4", "--day", "day.png"
+    )
     assert "missing.png" in fails(3, "enhance", "night.mp4", "--day", "missing.png")
     assert "empty.mp4: expected a video or a picture" in fails(3, "enhance", "empty.mp4", "--day", "day.png")
     assert "text.mp4: expected a video or a picture" in fails(3, "enhance", "text.mp4", "--day", "day.png")
@@ -252,7 +281,9 @@ def test_output_that_cannot_be_written_ends_with_7(fails: Callable[..., str], fo
     assert "expected the folder 'nowhere', found none" in fails(
         7, "enhance", "night.mp4", "--day", "day.png", "-o", "nowhere/o.mp4"
     )
-    assert "expected a name ending in .mp4" in fails(7, "enhance", "night.mp4", "--day", "day.png", "-o", "o.avi")
+    assert "expected a name ending in .mp4" in fails(
+        7, "enhance", "night.mp4", "--day", "day.png", "-o", "o.avi"
+    )
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

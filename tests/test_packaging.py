@@ -17,10 +17,18 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     # From a copy: building in the checkout would leave folders behind.
     source = folder / "source"
-    subprocess.run(
-        ["git", "-C", str(ROOT), "checkout-index", "-a", "--prefix", f"{source}/"], check=True
-    )
-    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(folder)]
+    subprocess.run(["git", "-C", str(ROOT), "checkout-index", "-a", "--prefix", f"{source}/"], check=True)
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "-q",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        str(folder),
+    ]
     done = subprocess.run([*command, str(source)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     (built,) = folder.glob("gpufuse-*.whl")

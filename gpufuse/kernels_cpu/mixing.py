@@ -136,9 +136,7 @@ def _mixed_divergence_rows(  # type: ignore[no-untyped-def]
         if y == 0:
             above[:] = numpy.float32(0.0)
         elif item == first:  # a band begins inside a frame: its upper neighbour is computed again
-            _mixed_row(
-                day[day_t], night[t], importance[t], mask, larger_where_zero, gain, y - 1, work, mixed
-            )
+            _mixed_row(day[day_t], night[t], importance[t], mask, larger_where_zero, gain, y - 1, work, mixed)
             above[:] = mixed[1]
         _mixed_row(day[day_t], night[t], importance[t], mask, larger_where_zero, gain, y, work, mixed)
         for c in range(channels):

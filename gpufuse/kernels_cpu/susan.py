@@ -54,7 +54,7 @@ def susan3d_pass(
 def _closeness(sigma: float) -> numpy.ndarray:
     """Weights by distance, shape (5, 3, 3); 0 for the nucleus, which is left out."""
     dt, dy, dx = numpy.mgrid[-2:3, -1:2, -1:2]
-    weights = numpy.exp(-(dt**2 + dy**2 + dx**2) / (2.0 * sigma * sigma))
+    weights: numpy.ndarray = numpy.exp(-(dt**2 + dy**2 + dx**2) / (2.0 * sigma * sigma))
     weights[2, 1, 1] = 0.0
     return weights.astype(numpy.float32)
 

@@ -34,7 +34,7 @@ def dot(vector: Floats, planes: Floats) -> Floats:
 
 def inner(first: Floats, second: Floats) -> Floats:
     """Multiply two planar fields of vectors, point by point."""
-    total = first[0] * second[0]
+    total: Floats = first[0] * second[0]
     total += first[1] * second[1]
     total += first[2] * second[2]
     return total
