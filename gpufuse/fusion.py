@@ -44,8 +44,8 @@ AreasLike: TypeAlias = str | Path | Iterable[Area | Mapping[str, Any]] | None
 NOISE_FRAMES = 9
 """Frames at the start of a clip from which its noise is measured."""
 
-_CHUNK_SAMPLES = 2**22
-_LONGEST_CHUNK = 16
+_CHUNK_SAMPLES = 2**21
+_SHORTEST_CHUNK, _LONGEST_CHUNK = 2, 8
 
 
 # ---------------------------------------------------------------------------------------- pictures
@@ -369,14 +369,14 @@ def chunk_length(shape: tuple[int, ...]) -> int:
     Returns
     -------
     int
-        1 to 16: about 16 MB of levels.
+        2 to 8: about 8 MB of levels.
 
     Examples
     --------
     >>> chunk_length((3, 240, 320)), chunk_length((3, 2160, 3840))
-    (16, 1)
+    (8, 2)
     """
-    return int(min(_LONGEST_CHUNK, max(1, _CHUNK_SAMPLES // int(numpy.prod(shape)))))
+    return int(min(_LONGEST_CHUNK, max(_SHORTEST_CHUNK, _CHUNK_SAMPLES // int(numpy.prod(shape)))))
 
 
 def fuse_stream(

@@ -71,7 +71,7 @@ def solve(rhs: Array, *, method: str = "multigrid", cycles: int = CYCLES) -> Arr
     plane's result does not depend on the other planes nor, with multigrid, on the number of threads.
     Cost O(H W) for multigrid, O(H W log(H W)) for the transform. Synchronises: no.
 
-    The cycle is that of [1]_, section 2.6 (full multigrid) with the cell-centred transfers of section 2.8.4.
+    Full multigrid and transfer between cell-centred grids are treated in [1]_, chapter 2.
 
     References
     ----------
