@@ -16,13 +16,25 @@ from typing import Any, Literal, TypeAlias
 
 from gpufuse.errors import DamagedInputError
 
-__all__ = ["DamageRecord", "FrameTimes", "LogLines", "OnDamage", "file_structure", "harmless", "log_level"]
+__all__ = [
+    "ELEMENTARY",
+    "DamageRecord",
+    "FrameTimes",
+    "LogLines",
+    "OnDamage",
+    "file_structure",
+    "harmless",
+    "log_level",
+]
 
 OnDamage: TypeAlias = Literal["fail", "salvage"]
 """Raise at the first sign of damage, or list it and go on with what is readable."""
 
 LogLines: TypeAlias = Iterable[tuple[int, str, str]]
 """Level, name of the part of FFmpeg, text."""
+
+ELEMENTARY = ("h264", "hevc", "mjpeg", "m4v", "mpegvideo")
+"""FFmpeg's names of elementary streams: pictures without a container, so without times."""
 
 _MOST_KEPT = 100  # a damaged hour may log a line per frame
 
@@ -98,6 +110,8 @@ def harmless(line: tuple[int, str, str], unread: frozenset[str]) -> bool:
     import av.logging
 
     level, name, text = line
+    if name in ELEMENTARY and "detected only with low score" in text:
+        return True  # such streams have no header to be sure by
     return level > av.logging.WARNING or name in unread or any(known in text for known in _HARMLESS)
 
 

@@ -21,13 +21,30 @@ _GREY = re.compile(r"gray(?P<depth>\d*)(?P<end>le|be)?")
 _SUBSAMPLING = {"420": (2, 2), "422": (2, 1), "440": (1, 2), "444": (1, 1)}
 
 
-def frame_to_levels(frame: Any, out: numpy.ndarray, codec: str) -> None:
-    """Convert a decoded picture of any pixel format to levels."""
+def frame_to_levels(frame: Any, out: numpy.ndarray, codec: str, clip: str) -> None:
+    """Convert a decoded picture of any pixel format to levels.
+
+    Parameters
+    ----------
+    frame : av.VideoFrame
+        Grey becomes three equal channels; transparent parts are laid over black.
+    out : ndarray, shape (3, H, W), float32, C-contiguous
+        Written: levels 0..255.
+    codec : str
+        FFmpeg's name of the codec, which settles what the picture's tags leave open.
+    clip : str
+        The clip's name, for messages.
+
+    Raises
+    ------
+    InputError
+        For a colour matrix that is none of `gpufuse.colour.MATRICES`.
+    """
     frame, name = _readable_format(frame)
     if match := _PLANAR.fullmatch(name):
         planes = [_plane(plane, name) for plane in frame.planes]
         depth = int(match["depth"] or 8)
-        colour = _colour_of(frame, codec, bool(match["full"]))
+        colour = _colour_of(frame, codec, bool(match["full"]), clip)
         yuv_to_levels(planes[:3], out, colour, depth=depth, subsampling=_SUBSAMPLING[match["chroma"]])
         if match["alpha"]:  # over black
             out *= planes[3][: frame.height, : frame.width].astype(numpy.float32) / ((1 << depth) - 1)
@@ -35,7 +52,7 @@ def frame_to_levels(frame: Any, out: numpy.ndarray, codec: str) -> None:
     if match := _GREY.fullmatch(name):
         # Plain grey pictures use all codes; grey video says so if it does.
         full = codec not in ("h264", "hevc", "vp9", "av1")
-        colour = _colour_of(frame, codec, full and frame.color_range == 0)
+        colour = _colour_of(frame, codec, full and frame.color_range == 0, clip)
         yuv_to_levels([_plane(frame.planes[0], name)], out, colour, depth=int(match["depth"] or 8))
         return
     pixels = frame.to_ndarray()
@@ -72,11 +89,11 @@ def _readable_format(frame: Any) -> tuple[Any, str]:
     return frame.reformat(format=target), target
 
 
-def _colour_of(frame: Any, codec: str, full: bool) -> Colour:
+def _colour_of(frame: Any, codec: str, full: bool, clip: str) -> Colour:
     tag = int(frame.colorspace)
     if tag not in _MATRIX_BY_TAG and tag not in _UNSPECIFIED:
         raise InputError(
-            f"video: expected the colour matrix BT.601, BT.709 or BT.2020, found tag {tag}; convert it first"
+            f"{clip}: expected the colour matrix BT.601, BT.709 or BT.2020, found tag {tag}; convert it first"
         )
     return Colour(
         matrix=_MATRIX_BY_TAG.get(tag) or default_matrix(frame.height),

@@ -55,8 +55,12 @@ def is_still(path: str | Path) -> bool:
     """
     path = Path(path)
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():  # reading a pipe might never end
+            raise InputError(f"{path.name}: expected a file, found a pipe or device; save it to a file first")
         with path.open("rb") as file:
             head = file.read(16)
+    except InputError:
+        raise
     except (OSError, ValueError) as error:
         raise unreadable(path, error) from error
     if head.startswith(b"\xff\xd8\xff") and path.suffix.lower() in (".mjpeg", ".mjpg"):

@@ -16,7 +16,7 @@ from typing import Any
 import numpy
 
 from gpufuse.clip import ClipReader, Limits
-from gpufuse.damage import FrameTimes, OnDamage, file_structure, log_level
+from gpufuse.damage import ELEMENTARY, FrameTimes, OnDamage, file_structure, log_level
 from gpufuse.decoded import frame_to_levels
 from gpufuse.errors import DamagedInputError, GpufuseError, InputError, LimitError
 from gpufuse.stills import unreadable
@@ -27,7 +27,6 @@ __all__ = ["VideoFileReader"]
 _CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,h264,hevc,mjpeg,m4v,flv,asf,ogg"
 )
-_UNTIMED = ("h264", "hevc", "mjpeg", "m4v", "mpegvideo")  # elementary streams: pictures without times
 _INTERVALS_CHECKED = ("matroska,webm", "mpegts", "mpeg", "flv", "asf", "ogg")
 # Codecs where a packet may hold no picture to be shown, or more than one.
 _UNCOUNTED = ("vp8", "vp9", "av1", "mpeg4", "msmpeg4v3", "h263", "wmv1", "wmv2", "wmv3", "vc1", "theora")
@@ -55,6 +54,14 @@ class VideoFileReader(ClipReader):
         try:
             self._open()
             self._start()
+        except GpufuseError:
+            self.close()
+            raise
+        except Exception as error:  # what a header may hold is not for us to foresee
+            self.close()
+            raise InputError(
+                f"{self.name}: expected a readable video, found '{_reason(error)}'; {_AGAIN}"
+            ) from error
         except BaseException:
             self.close()
             raise
@@ -93,22 +100,21 @@ class VideoFileReader(ClipReader):
         # Decoders count the padded picture; the exact check is in `_accept`.
         context.options = {"max_pixels": str(2 * self._limits.max_pixels + 65536)}
         self._format = self._container.format.name
-        self._codec = context.name
+        self._codec = context.codec.canonical_name
         self.has_audio = bool(self._container.streams.audio)
         rate = Fraction(stream.average_rate or stream.guessed_rate or stream.base_rate or 0)
         self.rate = rate if 0 < rate <= _FASTEST else Fraction(25)  # else the clock's tick, not a rate
         # H.264 and HEVC break up runs of zeros; where lengths separate their units, none are left.
         self._zeros_forbidden = self._codec in ("h264", "hevc") and (context.extradata or b"")[:1] == b"\x01"
-        self._untimed = self._format in _UNTIMED
+        self._untimed = self._format in ELEMENTARY
         self.time_base = 1 / self.rate if self._untimed else Fraction(stream.time_base)
         self.sample_aspect = Fraction(context.sample_aspect_ratio or 1) or Fraction(1)
         self._times = FrameTimes(self.time_base)
         self._is_mov = self._format.startswith("mov")
-        # A trimmed MP4 counts pictures in its header that are not to be shown; its index does not.
-        self._stated_count = len(stream.index_entries) if self._is_mov else stream.frames
         self._stated_seconds = self._read_duration()
         self.frame_count_hint = self._count_hint()
-        self._check_limits(self.frame_count_hint, self._stated_seconds)
+        if self._is_mov:  # elsewhere these are guesses, or count from another start
+            self._check_limits(self.frame_count_hint, self._stated_seconds)
         self._record.log_lines(lines, self._unread)
         if wrong := file_structure(os.path.abspath(self._path), self._format):
             self._record.report(*wrong)
@@ -136,15 +142,14 @@ class VideoFileReader(ClipReader):
     def _read_duration(self) -> Fraction | None:
         """Seconds from the first picture to the end, as the file states them."""
         stream, container = self._stream, self._container
-        if self._untimed or self._format == "mpegts":  # nothing stated, FFmpeg would only estimate
+        if self._untimed or self._format in ("mpegts", "mpeg"):  # nothing stated, FFmpeg would only estimate
             return None
         if stream.duration:
             return Fraction(stream.duration * stream.time_base)
         return Fraction(container.duration, 1_000_000) if container.duration else None
 
     def _count_hint(self) -> int | None:
-        count = self._stated_count if self._stated_count > 1 else self._stream.frames
-        container = self._container
+        count, container = int(self._stream.frames), self._container
         if not count and container.duration and self._stream.average_rate:
             start = (container.start_time or 0) if self._format in _ENDS_STATED else 0
             count = max(1, round(Fraction(container.duration - start, 1_000_000) * self.rate))
@@ -153,9 +158,11 @@ class VideoFileReader(ClipReader):
     def _start(self) -> None:
         """Decode the first picture: only it tells the true size, the rotation and the format."""
         self._size: tuple[int, int] | None = None
-        self._packet_count = self._shown_packets = self._empty_packets = self._decoded = 0
+        self._packet_count = self._shown_packets = self._decoded = 0
+        self._ticks: tuple[int, int] | None = None  # decoding times of the first and last packet
         self._interlaced = False
         self._last_end: Fraction | None = None  # of any stream
+        self._shown_until = -(1 << 63)  # end of the last picture, where the file states it
         self._other_step = Fraction(0)  # longest packet of sound, in seconds
         self._retries = 0
         if not self._fill():
@@ -241,12 +248,14 @@ class VideoFileReader(ClipReader):
             self._last_end = end if self._last_end is None else max(self._last_end, end)
         if packet.stream_index != self._stream.index:
             return
+        if packet.pts is not None and packet.duration:
+            self._shown_until = max(self._shown_until, packet.pts + packet.duration)
         self._packet_count += 1
-        if packet.size < _EMPTY_PACKET:
-            self._empty_packets += 1
-        elif not packet.is_discard:
-            self._shown_packets += 1
-        if self._zeros_forbidden and _ZEROS in bytes(packet):
+        if packet.dts is not None:
+            self._ticks = (self._ticks[0] if self._ticks else packet.dts, packet.dts)
+        is_placeholder = self._format == "avi" and packet.size < _EMPTY_PACKET
+        self._shown_packets += not (packet.is_discard or is_placeholder)
+        if self._zeros_forbidden and _ZEROS in bytes(packet).rstrip(b"\0"):
             self._record.report("sound video data", "a run of zeros where none can be", at=at)
         if packet.is_corrupt:
             self._record.report("sound video data", "a packet marked as corrupt", at=at)
@@ -305,10 +314,10 @@ class VideoFileReader(ClipReader):
     def _convert(self, frame: Any, out: numpy.ndarray) -> None:
         if self._turns:
             upright = numpy.empty((3, frame.height, frame.width), numpy.float32)
-            frame_to_levels(frame, upright, self._codec)
+            frame_to_levels(frame, upright, self._codec, self.name)
             out[...] = numpy.rot90(upright, self._turns, axes=(1, 2))
         else:
-            frame_to_levels(frame, out, self._codec)
+            frame_to_levels(frame, out, self._codec, self.name)
 
     # -- the books -------------------------------------------------------------------------------
 
@@ -320,10 +329,16 @@ class VideoFileReader(ClipReader):
         interval = times.interval * self.time_base or 1 / self.rate
         found = times.count
         seconds = (times.last - times.first) * self.time_base + interval
-        stated = self._stated_count - self._empty_packets if self._stated_count > 1 else 0
+        # A trimmed MP4 counts pictures in its header that are not to be shown; its index does not, and
+        # that of a fragmented one is complete only now.
+        stated = len(self._stream.index_entries) if self._is_mov else self._stream.frames
+        packets = self._packet_count
+        if self._format == "avi" and self._ticks:
+            # It counts clock ticks; those without a picture are left out by FFmpeg or are tiny packets.
+            packets = self._ticks[1] - self._ticks[0] + 1
         missing = self._missing_seconds(interval)
-        if stated and self._packet_count - self._empty_packets != stated:
-            record.report(f"{stated} frames", f"{self._packet_count - self._empty_packets}")
+        if stated > 1 and packets != stated:
+            record.report(f"{stated} frames", f"{packets}")
         elif missing is not None and missing > 1.5 * max(interval, self._other_step):
             whole = seconds + missing
             record.report(
@@ -345,9 +360,11 @@ class VideoFileReader(ClipReader):
         """Stated end minus the end found, in seconds."""
         if self._stated_seconds is None or self._times.first is None or self._times.last is None:
             return None
-        if self._format == "avi" and self._stated_count:  # its length is its count, checked already
+        if self._format == "avi" and self._stream.frames:  # its length is its count, checked already
             return None
         end = self._times.last * self.time_base + interval
+        if self._is_mov:  # which states how long each picture is shown
+            end = max(self._shown_until, self._times.last + 1) * self.time_base
         start = self._times.first * self.time_base
         if self._format in _ENDS_STATED:
             end = max(end, self._last_end or end)

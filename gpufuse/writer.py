@@ -45,6 +45,13 @@ def check_clip_output(path: str | Path, *, overwrite: bool = False) -> None:
     check_output(path, overwrite=overwrite)
 
 
+def _log_caught() -> Any:
+    """Keep what FFmpeg logs in this thread off the terminal, should a reader have it log."""
+    import av.logging
+
+    return av.logging.Capture()
+
+
 class ClipWriter:
     """A clip in the making; it takes its name when the ``with`` block ends without an exception.
 
@@ -122,7 +129,8 @@ class ClipWriter:
         self._container: Any = None
         self._output = OutputFile(path, overwrite=overwrite)
         try:
-            self._open(Fraction(rate), crf, preset, sample_aspect)
+            with _log_caught():
+                self._open(Fraction(rate), crf, preset, sample_aspect)
         except BaseException as error:
             self.discard()
             self._raise(error, "to start the encoder")
@@ -188,7 +196,6 @@ class ClipWriter:
 
     def _write(self, levels: numpy.ndarray, time: int) -> None:
         import av
-        import av.logging
 
         frame: Any = av.VideoFrame(self.width, self.height, self._format)
         planes = [
@@ -199,7 +206,7 @@ class ClipWriter:
         frame.pts, frame.time_base = time + self.shift, self.time_base
         frame.duration = self._duration
         frame.colorspace, frame.color_range = _MATRIX_TAG[self._matrix], _LIMITED_RANGE
-        with av.logging.Capture():
+        with _log_caught():
             self._mux(self._stream.encode(frame))
         self.frames_written += 1
 
@@ -217,12 +224,10 @@ class ClipWriter:
         OutputError
             If that fails, or no frame was written; nothing is left then.
         """
-        import av.logging
-
         if self._container is None:
             return
         try:
-            with av.logging.Capture():
+            with _log_caught():
                 # PyAV cannot flush an encoder that is not open.
                 if self._stream.codec_context.is_open:
                     self._mux(self._stream.encode(None))
@@ -254,7 +259,7 @@ class ClipWriter:
         """Give up: remove the part file. Nothing happens after `close`."""
         container, self._container = self._container, None
         if container is not None:
-            with contextlib.suppress(Exception):  # the file is thrown away
+            with _log_caught(), contextlib.suppress(Exception):  # the file is thrown away
                 container.close()
         self._output.discard()
 

@@ -79,5 +79,11 @@ def street(height=31, width=45, count=40, noise=2.0, seed=3):
 
 
 @pytest.fixture(scope="session")
+def make_street():
+    """Scenes of other sizes and lengths."""
+    return street
+
+
+@pytest.fixture(scope="session")
 def scene():
     return street()

@@ -127,9 +127,7 @@ def dilated_count(mask):
     """How many of the 3x3 pixels around each are set, the border replicated."""
     padded = numpy.pad(mask.astype(int), 1, mode="edge")
     height, width = mask.shape
-    return sum(
-        padded[dy : dy + height, dx : dx + width] for dy, dx in itertools.product(range(3), repeat=2)
-    )
+    return sum(padded[dy : dy + height, dx : dx + width] for dy, dx in itertools.product(range(3), repeat=2))
 
 
 def clean(mask):

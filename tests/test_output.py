@@ -37,9 +37,14 @@ def test_nothing_is_left_after_an_exception(tmp_path, error, overwrite):
     path = tmp_path / "clip.mp4"
     if overwrite:
         path.write_bytes(b"old")
-    with pytest.raises(type(error)), OutputFile(path, overwrite=overwrite) as file:
-        file.part.write_bytes(b"half")
-        raise error
+
+    def fill():
+        with OutputFile(path, overwrite=overwrite) as file:
+            file.part.write_bytes(b"half")
+            raise error
+
+    with pytest.raises(type(error)):
+        fill()
     assert names(tmp_path) == (["clip.mp4"] if overwrite else [])
     assert not overwrite or path.read_bytes() == b"old"
 
@@ -47,7 +52,9 @@ def test_nothing_is_left_after_an_exception(tmp_path, error, overwrite):
 def test_an_existing_file_is_refused_at_once_and_kept(tmp_path):
     path = tmp_path / "clip.mp4"
     path.write_bytes(b"old")
-    with pytest.raises(OutputError, match=r"clip\.mp4: expected a new name, found that it exists; .*--overwrite"):
+    with pytest.raises(
+        OutputError, match=r"clip\.mp4: expected a new name, found that it exists; .*--overwrite"
+    ):
         OutputFile(path)
     assert names(tmp_path) == ["clip.mp4"]
     assert path.read_bytes() == b"old"
@@ -126,9 +133,9 @@ def test_impossible_names_are_explained(tmp_path):
         check_output(tmp_path / "missing" / "a.mp4")
     with pytest.raises(OutputError, match="expected a file name, found a folder"):
         check_output(tmp_path, overwrite=True)
-    with pytest.raises(OutputError, match="expected a file name, found .*null"):
+    with pytest.raises(OutputError, match=r"expected a file name, found .*null"):
         check_output("a\0b")
-    with pytest.raises(OutputError, match="File name too long.*shorter name"):
+    with pytest.raises(OutputError, match=r"File name too long.*shorter name"):
         OutputFile(tmp_path / ("x" * 300 + ".mp4"))
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(OutputError, match="create the folder first"):
@@ -137,7 +144,7 @@ def test_impossible_names_are_explained(tmp_path):
 
 def test_a_write_protected_folder_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(output.os, "access", lambda *_: False)  # the tests may run as root
-    with pytest.raises(OutputError, match="expected a writable folder, found .* write-protected"):
+    with pytest.raises(OutputError, match=r"expected a writable folder, found .* write-protected"):
         check_output(tmp_path / "a.mp4")
 
 

@@ -46,11 +46,10 @@ def test_an_exception_arrives_after_the_items_before_it(error):
         yield 2
         raise error
 
-    seen = []
+    iterator = prefetch(items())
+    assert [next(iterator), next(iterator)] == [1, 2]
     with pytest.raises(type(error)):
-        for item in prefetch(items()):
-            seen.append(item)
-    assert seen == [1, 2]
+        next(iterator)
 
 
 @pytest.mark.parametrize("stop", ["break", "close", "raise"])
@@ -59,8 +58,7 @@ def test_the_source_is_closed_when_the_consumer_stops(stop):
 
     def items():
         try:
-            for k in range(1000):
-                yield k
+            yield from range(1000)
         finally:
             closed.append(threading.current_thread().name)
 
@@ -115,9 +113,13 @@ def test_a_failing_write_is_raised_once_and_nothing_more_is_written():
             raise OSError("no space")
         written.append(item)
 
-    with pytest.raises(OSError, match="no space"), BackgroundWriter(write, 1) as writer:
-        for k in range(100):
-            writer.put(k)
+    def write_all():
+        with BackgroundWriter(write, 1) as writer:
+            for k in range(100):
+                writer.put(k)
+
+    with pytest.raises(OSError, match="no space"):
+        write_all()
     assert written == [0, 1, 2]
 
 
@@ -139,12 +141,18 @@ def test_waiting_items_are_dropped_when_the_block_fails():
         proceed.wait(5)
         written.append(item)
 
-    with pytest.raises(KeyboardInterrupt), BackgroundWriter(write, 4) as writer:
-        for k in range(4):
-            writer.put(k)
-        started.wait(5)
-        threading.Timer(0.05, proceed.set).start()
-        raise KeyboardInterrupt
+    def interrupted():
+        with BackgroundWriter(write, 4) as writer:
+            for k in range(4):
+                writer.put(k)
+            started.wait(5)
+            timer.start()
+            raise KeyboardInterrupt
+
+    timer = threading.Timer(0.05, proceed.set)
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    timer.join()
     assert written == [0]
 
 

@@ -1,0 +1,214 @@
+"""Mixed gradients against pixel-by-pixel float64."""
+
+import itertools
+
+import numpy
+import oracles
+import pytest
+import tolerances
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gpufuse import gradients, mixing
+
+SHAPES = [(3, 13, 17), (1, 1, 1), (3, 1, 9), (1, 8, 1), (2, 2, 2)]
+
+
+def whole_levels(rng, shape):
+    """Whole numbers: float32 squares and sums are exact, so ties are decided alike everywhere."""
+    return rng.integers(0, 256, shape).astype(numpy.float32)
+
+
+def some_importance(rng, shape):
+    return rng.choice(numpy.float32([0, 0, 0.25, 0.5, 1]), shape)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("larger_where_zero", [False, True])
+@pytest.mark.parametrize("night_gain", [1.0, 2.0, 0.5, 0.0])
+@pytest.mark.parametrize("with_day_only", [False, True])
+def test_against_the_oracle(rng, shape, larger_where_zero, night_gain, with_day_only):
+    day, night = whole_levels(rng, shape), whole_levels(rng, shape)
+    w = some_importance(rng, shape[-2:])
+    options = {"larger_where_zero": larger_where_zero, "night_gain": night_gain}
+    if with_day_only:
+        options["day_only"] = rng.random(shape[-2:]) < 0.3
+    expected = oracles.mix(day, night, w, **options)
+    found = mixing.mix_gradients(day, night, w, **options)
+    numpy.testing.assert_allclose(found, expected, atol=tolerances.FLOAT32_LEVELS)
+    assert found[0].dtype == numpy.float32
+    rhs = mixing.mixed_divergence(day, night, w, **options)
+    assert rhs.dtype == numpy.float32
+    assert rhs.shape == shape
+    numpy.testing.assert_allclose(rhs, oracles.divergence(*expected), atol=5 * tolerances.FLOAT32_LEVELS)
+
+
+@settings(derandomize=True, deadline=None, max_examples=30)
+@given(
+    channels=st.integers(1, 4), height=st.integers(1, 9), width=st.integers(1, 9),
+    larger=st.booleans(), gain=st.sampled_from([0.0, 0.5, 1.0, 3.0]), seed=st.integers(0, 999),
+)  # fmt: skip
+def test_divergence_is_that_of_the_mixed_gradients(channels, height, width, larger, gain, seed):
+    rng = numpy.random.default_rng(seed)
+    day, night = whole_levels(rng, (2, channels, height, width))
+    w = some_importance(rng, (height, width))
+    options = {"larger_where_zero": larger, "night_gain": gain, "day_only": rng.random((height, width)) < 0.2}
+    expected = gradients.divergence(*mixing.mix_gradients(day, night, w, **options))
+    found = mixing.mixed_divergence(day, night, w, **options)
+    numpy.testing.assert_allclose(found, expected, atol=5 * tolerances.FLOAT32_LEVELS)
+
+
+@pytest.mark.parametrize("larger_where_zero", [False, True])
+def test_importance_one_is_the_night(rng, larger_where_zero):
+    day, night = whole_levels(rng, (2, 3, 9, 11))
+    ones = numpy.ones((9, 11), numpy.float32)
+    found = mixing.mix_gradients(day, night, ones, larger_where_zero=larger_where_zero)
+    numpy.testing.assert_array_equal(found, gradients.gradient(night))
+
+
+def test_importance_zero_is_the_day(rng):
+    day, night = whole_levels(rng, (2, 3, 9, 11))
+    found = mixing.mix_gradients(day, night, numpy.zeros((9, 11), numpy.float32))
+    numpy.testing.assert_array_equal(found, gradients.gradient(day))
+
+
+def test_the_choice_is_one_for_all_channels(rng):
+    day, night = whole_levels(rng, (2, 3, 9, 11))
+    gx, gy = mixing.mix_gradients(day, night, numpy.zeros((9, 11), numpy.float32), larger_where_zero=True)
+    (dx, dy), (nx, ny) = gradients.gradient(day), gradients.gradient(night)
+    is_day = ((gx == dx) & (gy == dy)).all(axis=0)
+    is_night = ((gx == nx) & (gy == ny)).all(axis=0)
+    assert (is_day | is_night).all()
+    assert is_day.any()
+    assert is_night.any()
+    stronger = gradients.squared_magnitude(nx, ny) > gradients.squared_magnitude(dx, dy)
+    numpy.testing.assert_array_equal(is_night[stronger], True)
+    numpy.testing.assert_array_equal(is_day[~stronger], True)
+
+
+def test_equal_gradients_are_taken_from_the_day():
+    day, night = numpy.float32([[[0, 5]]]), numpy.float32([[[9, 4]]])
+    gx, _ = mixing.mix_gradients(day, night, numpy.zeros((1, 2), numpy.float32), larger_where_zero=True)
+    assert gx[0, 0, 0] == 5
+
+
+def test_only_an_importance_of_exactly_zero_chooses():
+    day, night = numpy.float32([[[0, 1]]]), numpy.float32([[[0, 100]]])
+    for w, expected in ((0.0, 100), (1e-6, 1 + 99e-6)):
+        share = numpy.full((1, 2), w, numpy.float32)
+        gx, _ = mixing.mix_gradients(day, night, share, larger_where_zero=True)
+        assert gx[0, 0, 0] == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_gain_counts_in_the_choice():
+    day, night = numpy.float32([[[0, 30]]]), numpy.float32([[[0, 20]]])
+    for gain, expected in ((1.0, 30), (2.0, 40)):
+        zero = numpy.zeros((1, 2), numpy.float32)
+        gx, _ = mixing.mix_gradients(day, night, zero, larger_where_zero=True, night_gain=gain)
+        assert gx[0, 0, 0] == expected
+
+
+def test_day_only_has_the_last_word(rng):
+    day, night = whole_levels(rng, (2, 3, 9, 11))
+    everywhere = numpy.ones((9, 11), bool)
+    for w in (0.0, 0.5, 1.0):
+        share = numpy.full((9, 11), w, numpy.float32)
+        found = mixing.mix_gradients(day, night, share, larger_where_zero=True, day_only=everywhere)
+        numpy.testing.assert_array_equal(found, gradients.gradient(day))
+
+
+@pytest.mark.parametrize("leading", [(), (4,), (2, 3)])
+@pytest.mark.parametrize("own_day", [False, True])
+def test_leading_axes(rng, leading, own_day):
+    night = whole_levels(rng, (*leading, 3, 7, 9))
+    day = whole_levels(rng, night.shape if own_day else (3, 7, 9))
+    w = some_importance(rng, (*leading, 7, 9))
+    rhs = mixing.mixed_divergence(day, night, w, larger_where_zero=True)
+    field = mixing.mix_gradients(day, night, w, larger_where_zero=True)
+    assert rhs.shape == field[0].shape == night.shape
+    for place in itertools.product(*(range(n) for n in leading)):
+        one_day = day[place] if own_day else day
+        alone = mixing.mixed_divergence(one_day, night[place], w[place], larger_where_zero=True)
+        numpy.testing.assert_array_equal(rhs[place], alone)
+        alone = mixing.mix_gradients(one_day, night[place], w[place], larger_where_zero=True)
+        for part, expected in zip(field, alone, strict=True):
+            numpy.testing.assert_array_equal(part[place], expected)
+
+
+def test_pictures_without_channels(rng):
+    day, night = whole_levels(rng, (2, 7, 9))
+    w = some_importance(rng, (7, 9))
+    for part, expected in zip(
+        mixing.mix_gradients(day, night, w), mixing.mix_gradients(day[None], night[None], w), strict=True
+    ):
+        numpy.testing.assert_array_equal(part, expected[0])
+    found = mixing.mixed_divergence(day, night, w)
+    numpy.testing.assert_array_equal(found, mixing.mixed_divergence(day[None], night[None], w)[0])
+
+
+@pytest.mark.parametrize(
+    "day_shape",
+    [
+        (3, 7, 9),
+        pytest.param((0, 3, 7, 9), marks=pytest.mark.xfail(strict=True, reason="a day for no frame")),
+    ],
+)
+def test_no_frames(day_shape):
+    night, w = numpy.empty((0, 3, 7, 9), numpy.float32), numpy.empty((0, 7, 9), numpy.float32)
+    assert mixing.mixed_divergence(numpy.zeros(day_shape, numpy.float32), night, w).shape == night.shape
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_bits_do_not_depend_on_threads(rng, threads, count):
+    day = whole_levels(rng, (3, 61, 37)) + numpy.float32(0.1)
+    night = whole_levels(rng, (5, 3, 61, 37)) * numpy.float32(0.3)
+    w = some_importance(rng, (5, 61, 37))
+    threads(1)
+    expected = mixing.mixed_divergence(day, night, w, larger_where_zero=True)
+    threads(count)
+    numpy.testing.assert_array_equal(mixing.mixed_divergence(day, night, w, larger_where_zero=True), expected)
+
+
+def test_each_plane_sums_to_zero(rng):
+    rhs = mixing.mixed_divergence(*whole_levels(rng, (2, 3, 40, 50)), some_importance(rng, (40, 50)))
+    assert abs(rhs.sum(axis=(1, 2), dtype=float)).max() < 1e-3
+
+
+def test_any_layout_and_no_write_into_the_arguments(rng):
+    day, night = whole_levels(rng, (2, 3, 7, 9))
+    w = some_importance(rng, (7, 9))
+    expected = mixing.mixed_divergence(day, night, w)
+    for convert in (numpy.asfortranarray, lambda a: a.astype(">f4"), lambda a: a.astype(float)):
+        given = [convert(a) for a in (day, night, w)]
+        for array in given:
+            array.flags.writeable = False
+        numpy.testing.assert_array_equal(mixing.mixed_divergence(*given), expected)
+        for array, kept in zip(given, (day, night, w), strict=True):
+            numpy.testing.assert_array_equal(array, kept)
+
+
+@pytest.mark.parametrize("function", [mixing.mix_gradients, mixing.mixed_divergence])
+def test_wrong_arguments(function):
+    good, w = numpy.zeros((3, 4, 5), numpy.float32), numpy.zeros((4, 5), numpy.float32)
+    for day, night, share in [
+        (good[:, :3], good, w),
+        (good, good[:, :3], w),
+        (good[:1], good, w),
+        (good, good, w[:3]),
+        (good, good, w[None, None]),
+    ]:
+        with pytest.raises(
+            ValueError, match=r"day, night, importance: expected shapes .*; bring them to one size"
+        ):
+            function(day, night, share)
+    with pytest.raises(
+        ValueError, match=r"day_only: expected the shape of importance \(4, 5\), got \(5, 4\)"
+    ):
+        function(good, good, w, day_only=numpy.zeros((5, 4), bool))
+    with pytest.raises(TypeError, match="expected NumPy or CuPy arrays, got list"):
+        function(good, good, [[0]])
+    for k, name in enumerate(["day", "night", "importance"]):
+        given = [good.copy(), good.copy(), w.copy()]
+        given[k].flat[3] = numpy.nan
+        with pytest.raises(ValueError, match=f"{name}: expected finite grey levels"):
+            function(*given)

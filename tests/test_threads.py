@@ -1,0 +1,85 @@
+"""Bands and the thread count."""
+
+import threading
+
+import numpy
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import gpufuse
+from gpufuse.threads import for_bands, get_threads, set_threads
+
+
+def test_default_is_the_cores_of_the_process(monkeypatch):
+    assert get_threads() >= 1
+    assert gpufuse.get_threads is get_threads
+    assert gpufuse.set_threads is set_threads
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_fewer_than_one_thread(count):
+    before = get_threads()
+    with pytest.raises(ValueError, match=f"count: expected at least 1 thread, got {count}; give a positive"):
+        set_threads(count)
+    assert get_threads() == before
+
+
+@settings(derandomize=True, deadline=None, max_examples=30)
+@given(count=st.integers(0, 50), workers=st.integers(1, 6), minimum=st.integers(0, 20))
+def test_each_item_is_in_exactly_one_band(count, workers, minimum):
+    before = get_threads()
+    set_threads(workers)
+    try:
+        hits, bands = numpy.zeros(count, int), []
+
+        def kernel(start, stop, step):
+            bands.append(stop - start)
+            hits[start:stop] += step
+
+        for_bands(kernel, count, 1, minimum=minimum)
+    finally:
+        set_threads(before)
+    assert (hits == 1).all()
+    assert len(bands) <= workers
+    assert len(bands) == 1 or min(bands) >= minimum
+
+
+def test_bands_run_at_the_same_time(threads):
+    threads(3)
+    barrier = threading.Barrier(3, timeout=20)
+    names = set()
+
+    def kernel(start, stop):
+        barrier.wait()  # breaks, and so raises, unless all three are here together
+        names.add(threading.current_thread().name)
+
+    for_bands(kernel, 3)
+    assert len(names) == 3
+
+
+@pytest.mark.parametrize("broken", [0, 1, 2])
+def test_an_error_in_any_band_comes_out(threads, broken):
+    threads(3)
+
+    def kernel(start, stop):
+        if start == broken:
+            raise ArithmeticError(f"band {start}")
+
+    with pytest.raises(ArithmeticError, match=f"band {broken}"):
+        for_bands(kernel, 3)
+
+
+def test_callers_in_many_threads(threads):
+    threads(3)
+    total = numpy.zeros((8, 100), int)
+
+    def kernel(start, stop, row):
+        row[start:stop] += 1
+
+    callers = [threading.Thread(target=for_bands, args=(kernel, 100, row)) for row in total]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join(timeout=20)
+    assert (total == 1).all()
