@@ -12,6 +12,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterable
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from gpufuse.errors import DamagedInputError
@@ -22,6 +23,7 @@ __all__ = [
     "FrameTimes",
     "LogLines",
     "OnDamage",
+    "cut_header",
     "file_structure",
     "harmless",
     "log_level",
@@ -268,6 +270,31 @@ def file_structure(path: str, format_name: str) -> tuple[str, str] | None:
             return _walk_boxes(file, size)
         if format_name == "avi":
             return _walk_riff(file, size)
+    return None
+
+
+def cut_header(path: Path) -> tuple[str, str] | None:
+    """Tell whether a file that cannot be opened is the beginning of an MP4 or AVI file.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    (str, str) or None
+        What was expected and found, or None if it is something else.
+    """
+    try:
+        with open(path, "rb") as file:
+            head = file.read(12)
+        if head[4:8] == b"ftyp":
+            return file_structure(str(path), "mov") or ("its index, the box 'moov'", "none")
+        if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
+            return file_structure(str(path), "avi")
+    except OSError:
+        return None
     return None
 
 

@@ -107,6 +107,11 @@ def default_output(night: str | Path) -> Path:
     night : str or Path
         Clip, folder or glob of stills, or one still.
 
+    Returns
+    -------
+    Path
+        ``<stem>-enhanced.mp4``, or ``.png`` for one still.
+
     Examples
     --------
     >>> default_output("cams/night.mp4").as_posix()

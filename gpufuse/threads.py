@@ -114,10 +114,7 @@ def for_bands(kernel: Callable[..., Any], count: int, *arguments: Any, minimum: 
         kernel(0, count, *arguments)
         return
     pool = workers.pool()
-    others = [
-        pool.submit(kernel, start, stop, *arguments)
-        for start, stop in pairwise(edges[1:])
-    ]
+    others = [pool.submit(kernel, start, stop, *arguments) for start, stop in pairwise(edges[1:])]
     kernel(edges[0], edges[1], *arguments)
     for other in others:
         other.result()

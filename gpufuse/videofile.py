@@ -16,7 +16,7 @@ from typing import Any
 import numpy
 
 from gpufuse.clip import ClipReader, Limits
-from gpufuse.damage import ELEMENTARY, FrameTimes, OnDamage, file_structure, log_level
+from gpufuse.damage import ELEMENTARY, FrameTimes, OnDamage, cut_header, file_structure, log_level
 from gpufuse.decoded import frame_to_levels
 from gpufuse.errors import DamagedInputError, GpufuseError, InputError, LimitError
 from gpufuse.stills import unreadable
@@ -85,6 +85,10 @@ class VideoFileReader(ClipReader):
             except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
                 raise unreadable(self._path, error) from error
             except Exception as error:
+                if wrong := cut_header(self._path):
+                    raise DamagedInputError(
+                        f"{self.name}: expected {wrong[0]}, found {wrong[1]}: nothing of it can be read; {_AGAIN}"
+                    ) from error
                 raise InputError(
                     f"{self.name}: expected a video or a picture, found neither ({_reason(error)}); "
                     f"{_AGAIN}, or convert it"
@@ -345,7 +349,8 @@ class VideoFileReader(ClipReader):
                 f"about {round(whole / interval)} frames ({float(whole):.2f} s)",
                 f"{found}: the clip ends {float(missing):.2f} s early",
             )
-        elif missing is not None and missing < -1.5 * interval:
+        # MP4 writers state the length by decoding times, which uneven frames may outlast.
+        elif missing is not None and missing < -1.5 * interval and times.regular:
             record.report(
                 f"about {float(seconds + missing):.2f} s",
                 f"{float(seconds):.2f} s: frames are there twice, or their times are wrong",

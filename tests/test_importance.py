@@ -86,6 +86,21 @@ def test_static_noise_does_not_fire(rng, sigma):
     assert (w > 0).mean() < 0.002
 
 
+def test_static_specks_do_not_count():
+    night = levels(1, 20, 20)
+    night[0, 8, 8] = 60  # 85 in one pixel, 60 in two: with a threshold of 70 one pixel alone is an edge
+    assert importance.static_importance(night * 0, night, gradient_threshold=70).max() == 0
+    assert importance.static_importance(night * 0, night, gradient_threshold=50).max() == 1
+
+
+def test_static_noise_against_the_oracle(rng):
+    day, night = rng.integers(0, 60, (2, 3, 40, 50)).astype(numpy.float32)
+    found = importance.static_importance(day, night, gradient_threshold=65, feather=0)
+    expected = oracles.static_importance(day, night, 65, 200, 0)
+    assert 0.02 < expected.mean() < 0.6
+    numpy.testing.assert_array_equal(found, expected)
+
+
 def test_static_black_night():
     day = levels(3, 8, 9, value=100)
     assert importance.static_importance(day, day * 0).max() == 0

@@ -90,6 +90,8 @@ def test_equal_gradients_are_taken_from_the_day():
     day, night = numpy.float32([[[0, 5]]]), numpy.float32([[[9, 4]]])
     gx, _ = mixing.mix_gradients(day, night, numpy.zeros((1, 2), numpy.float32), larger_where_zero=True)
     assert gx[0, 0, 0] == 5
+    rhs = mixing.mixed_divergence(day, night, numpy.zeros((1, 2), numpy.float32), larger_where_zero=True)
+    assert rhs.tolist() == [[[5, -5]]]
 
 
 def test_only_an_importance_of_exactly_zero_chooses():

@@ -38,8 +38,8 @@ def test_idempotent(rng):
     numpy.testing.assert_allclose(c2, 0, atol=1e-4)
 
 
-@pytest.mark.parametrize("value", [0, 77.7, 255, -3e4, 1e-3])
-@pytest.mark.parametrize("shape", [(1, 1), (13, 17), (480, 640)])
+@pytest.mark.parametrize("value", [0, 77.7, 255, 0.1, 1 / 3, 99.99, -3e4, 1e-3])
+@pytest.mark.parametrize("shape", [(1, 1), (7, 11), (13, 17), (480, 640)])
 def test_a_constant_keeps_scale_one(rng, value, shape):
     u = numpy.full(shape, value, numpy.float32)
     v = rng.normal(100, 30, shape).astype(numpy.float32)

@@ -1,5 +1,6 @@
 """Bands and the thread count."""
 
+import os
 import threading
 
 import numpy
@@ -8,13 +9,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gpufuse
+from gpufuse import threads as policy
 from gpufuse.threads import for_bands, get_threads, set_threads
 
 
-def test_default_is_the_cores_of_the_process(monkeypatch):
-    assert get_threads() >= 1
-    assert gpufuse.get_threads is get_threads
-    assert gpufuse.set_threads is set_threads
+def test_the_default_is_the_cores_that_the_process_may_use(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 3, 5}, raising=False)
+    assert policy._available_cores() == 3
+    monkeypatch.delattr(os, "sched_getaffinity")
+    for count, expected in ((7, 7), (None, 1)):
+        monkeypatch.setattr(os, "cpu_count", lambda count=count: count)
+        assert policy._available_cores() == expected
+
+
+def test_the_count_is_that_of_the_package(threads):
+    threads(5)
+    assert gpufuse.get_threads() == get_threads() == 5
 
 
 @pytest.mark.parametrize("count", [0, -1])

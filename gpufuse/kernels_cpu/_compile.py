@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numba
+from numba.core.caching import FunctionCache
 
 __all__ = ["kernel"]
 
@@ -16,13 +17,31 @@ _OPTIONS: dict[str, Any] = {
 }
 
 
+class _TolerantCache(FunctionCache):  # type: ignore[misc]
+    """Machine code on disk, where a full disk or a broken file costs a compilation and no more."""
+
+    def load_overload(self, *arguments: Any) -> Any:
+        try:
+            return super().load_overload(*arguments)
+        except Exception:  # whatever a torn pickle may raise
+            return None
+
+    def save_overload(self, *arguments: Any) -> None:
+        try:
+            super().save_overload(*arguments)
+        except Exception:  # no space; or the broken index that was just passed over
+            return
+
+
 def kernel(function: Callable[..., Any]) -> Any:
     """Compile `function` on first call; keep the machine code on disk where that is possible.
 
     Where no cache folder can be written (a read-only installation without a home directory) the
     kernel is compiled anew in each process instead.
     """
+    compiled = numba.njit(**_OPTIONS)(function)
     try:
-        return numba.njit(cache=True, **_OPTIONS)(function)
+        compiled._cache = _TolerantCache(function)
     except RuntimeError:  # "no locator available": nowhere to write a cache
-        return numba.njit(**_OPTIONS)(function)
+        return compiled
+    return compiled

@@ -28,7 +28,7 @@ __all__ = ["solve"]
 COARSEST_CELLS = 128
 """A grid of at most so many cells is solved exactly: one small product is cheaper than more levels."""
 
-SERIAL_CELLS = 32768
+SERIAL_CELLS = 131072
 """A level of at most so many cells is not cut into bands: waiting would cost more than it saves."""
 
 FIRST, DOWN, MIDDLE, LAST = range(4)
@@ -644,7 +644,12 @@ def _nested(depth: int, geometry: Plan, u: numpy.ndarray, f: numpy.ndarray, step
 @kernel
 def _ring(geometry: Plan, steps: Any) -> numpy.ndarray:
     most = max(max(steps[0].size, steps[1].size), max(steps[2].size, steps[3].size))
-    return numpy.empty((max(2, most + 1), 4, geometry.shape[0, 1] + 2), numpy.float32)
+    stages = max(2, most + 1)
+    # Element 1 of each row, the first of the picture, begins a cache line.
+    pitch = (geometry.shape[0, 1] + 2 + 15) // 16 * 16
+    room = numpy.empty(stages * 4 * pitch + 16, numpy.float32)
+    begin = 15 - (room.ctypes.data // 4) % 16
+    return room[begin : begin + stages * 4 * pitch].reshape((stages, 4, pitch))
 
 
 @kernel
