@@ -5,12 +5,13 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy
 
-from gpufuse.arrays import Array, array_module, image_format, to_levels
+from gpufuse.arrays import Array, array_module, to_host, to_levels
 from gpufuse.errors import ConfigError
 from gpufuse.resampling import enlarged
 
@@ -57,6 +58,10 @@ class Area:
     def __post_init__(self) -> None:
         if self.fill not in ("day", "night"):
             raise ConfigError(f"area: expected fill = 'day' or 'night', got {self.fill!r}; choose one")
+        if not (self.mask is None or isinstance(self.mask, str | Path) or hasattr(self.mask, "shape")):
+            raise ConfigError(
+                f"area: expected mask = a file or an array, got {self.mask!r}; name a grey picture"
+            )
         if (self.polygon is None) == (self.mask is None):
             raise ConfigError("area: expected either polygon or mask, got both or neither; give one of them")
         if self.polygon is not None:
@@ -96,9 +101,9 @@ def _check_polygon(polygon: Sequence[Sequence[float]]) -> None:
         )
 
 
-def _check_span(name: str, span: Sequence[float]) -> None:
+def _check_span(name: str, span: Any) -> None:
     numbers = isinstance(span, Sequence) and all(
-        isinstance(end, int | float) and not isinstance(end, bool) for end in span
+        isinstance(end, Real) and not isinstance(end, bool) for end in span
     )
     if not numbers or len(span) != 2 or not 0 <= span[0] <= span[1]:
         raise ConfigError(
@@ -133,6 +138,8 @@ def load_areas(source: str | Path | Iterable[Area | Mapping[str, Any]]) -> list[
     if isinstance(source, str | Path):
         folder = Path(source).parent
         source = _tables(Path(source))
+    elif isinstance(source, Area | Mapping):
+        source = [source]
     areas = []
     for entry in source:
         if isinstance(entry, Area):
@@ -152,13 +159,13 @@ def load_areas(source: str | Path | Iterable[Area | Mapping[str, Any]]) -> list[
 def _tables(path: Path) -> list[Mapping[str, Any]]:
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"{path}: expected a readable areas file, found none ({error}); check the path"
-        ) from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(
             f"{path}: expected TOML, found a mistake ({error}); write [[area]] tables"
+        ) from error
+    except (OSError, ValueError) as error:  # ValueError: no text, or no file name
+        raise ConfigError(
+            f"{path}: expected a readable areas file, found none ({error}); check the path"
         ) from error
     tables = document.get("area")
     if set(document) != {"area"} or not isinstance(tables, list):
@@ -239,9 +246,13 @@ def _painted(area: Area, size: tuple[int, int]) -> numpy.ndarray:
         canvas = Image.new("L", (size[1], size[0]))
         ImageDraw.Draw(canvas).polygon([(float(x), float(y)) for x, y in area.polygon], fill=255)
         return numpy.asarray(canvas, dtype=numpy.float32) / numpy.float32(255.0)
-    mask = _read_mask(area.mask) if isinstance(area.mask, str | Path) else numpy.asarray(area.mask)
-    image_format(mask, name="area mask")
-    levels: numpy.ndarray = to_levels(mask, name="area mask").mean(axis=0) / numpy.float32(255.0)
+    mask = _read_mask(area.mask) if isinstance(area.mask, str | Path) else numpy.asarray(to_host(area.mask))
+    if mask.dtype == bool:
+        mask = mask.astype(numpy.float32)
+    try:
+        levels: numpy.ndarray = to_levels(mask, name="area mask").mean(axis=0) / numpy.float32(255.0)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(str(error)) from error
     if levels.shape != size:
         raise ConfigError(
             f"area mask: expected {size[1]}x{size[0]} like the night, "

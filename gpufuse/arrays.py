@@ -20,6 +20,7 @@ __all__ = [
     "ImageFormat",
     "array_module",
     "check_levels",
+    "check_unit_range",
     "from_levels",
     "image_format",
     "to_device",
@@ -179,7 +180,7 @@ def image_format(image: Array, *, name: str = "image", leading: int = 0) -> Imag
         For a shape that no image has.
     """
     array_module(image)
-    dtype = numpy.dtype(image.dtype)
+    dtype = numpy.dtype(image.dtype).newbyteorder("=")
     if dtype not in (numpy.uint8, numpy.uint16) and dtype.kind != "f":
         raise TypeError(
             f"{name}: expected uint8, uint16 or float in [0, 1], got {dtype}; convert it with astype"
@@ -191,7 +192,7 @@ def image_format(image: Array, *, name: str = "image", leading: int = 0) -> Imag
             f"{name}: expected shape ({front}H, W) or ({front}H, W, 3) without empty axes, "
             f"got {tuple(image.shape)}; reorder or select its axes"
         )
-    return ImageFormat(dtype.newbyteorder("="), colour)
+    return ImageFormat(dtype, colour)
 
 
 def to_levels(image: Array, *, name: str = "image", leading: int = 0) -> Array:
@@ -225,7 +226,7 @@ def to_levels(image: Array, *, name: str = "image", leading: int = 0) -> Array:
     xp = array_module(image)
     form = image_format(image, name=name, leading=leading)
     if form.dtype.kind == "f":
-        _check_unit_range(image, name)
+        check_unit_range(image, name=name)
     planar = xp.moveaxis(image, -1, -3) if form.colour else image[..., None, :, :]
     levels = xp.empty(planar.shape, numpy.float32)
     levels[...] = planar
@@ -236,13 +237,28 @@ def to_levels(image: Array, *, name: str = "image", leading: int = 0) -> Array:
     return levels
 
 
-def _check_unit_range(image: Array, name: str) -> None:
+def check_unit_range(image: Array, *, name: str = "image") -> None:
+    """Check that the values of a float image are finite and in [0, 1] (a thousandth beyond is let pass).
+
+    Parameters
+    ----------
+    image : ndarray, any shape, float
+    name : str
+        The argument's name, for messages.
+
+    Raises
+    ------
+    ValueError
+        For NaN, infinity or a value outside [0, 1].
+    """
     xp = array_module(image)
-    if not bool(xp.isfinite(image).all()):
-        found = int(image.size - xp.isfinite(image).sum())
+    if not image.size:
+        return
+    finite = xp.isfinite(image)
+    if not bool(finite.all()):
         raise ValueError(
-            f"{name}: expected finite values, got {found} NaN or infinite of {image.size}; "
-            "replace them first, for example with numpy.nan_to_num"
+            f"{name}: expected finite values, got {int(image.size - finite.sum())} NaN or infinite of "
+            f"{image.size}; replace them first, for example with numpy.nan_to_num"
         )
     low, high = float(image.min()), float(image.max())
     if low < -1e-3 or high > 1.0 + 1e-3:
@@ -318,8 +334,10 @@ def check_levels(levels: Array, *, name: str = "frames", axes: str = "(T, C, H, 
     any_leading = axes.startswith("(...")
     if (levels.ndim < 2 if any_leading else levels.ndim != expected) or 0 in levels.shape[-2:]:
         raise ValueError(f"{name}: expected shape {axes}, got {tuple(levels.shape)}; reshape it")
-    checked = xp.ascontiguousarray(levels, dtype=numpy.float32)
-    # A sum is finite exactly if no term is NaN or infinite (levels are far from overflow).
-    if not bool(xp.isfinite(checked.sum())):
+    with numpy.errstate(invalid="ignore", over="ignore"):
+        checked = xp.ascontiguousarray(levels, dtype=numpy.float32)
+        # A sum is finite exactly if no term is NaN or infinite (levels are far from overflow).
+        total = checked.sum()
+    if not bool(xp.isfinite(total)):
         raise ValueError(f"{name}: expected finite grey levels, got NaN or infinity; replace them first")
     return checked

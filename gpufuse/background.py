@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy
 
-from gpufuse.arrays import Array, array_module, image_format
+from gpufuse.arrays import Array, array_module, check_unit_range, image_format
 from gpufuse.errors import InputError
 
 __all__ = ["MEMORY", "daytime_background", "median_plate"]
@@ -65,7 +65,8 @@ def _evenly_spaced(frames: Iterable[Array], memory: int) -> list[Array]:
     kept: list[Array] = []
     stride = 1
     for index, frame in enumerate(frames):
-        image_format(frame, name=f"frames[{index}]")
+        if image_format(frame, name=f"frames[{index}]").dtype.kind == "f":
+            check_unit_range(frame, name=f"frames[{index}]")
         if kept and (frame.shape != kept[0].shape or frame.dtype != kept[0].dtype):
             raise ValueError(
                 f"frames[{index}]: expected {tuple(kept[0].shape)} {kept[0].dtype} like the first, "

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy
 
 from gpufuse.arrays import Array, array_module, check_levels
@@ -73,7 +71,7 @@ def susan3d(frames: Array, *, sigma: float = 15.0, threshold: float = 20.0, pass
     np.float32(50.38)
     """
     _check_parameters(sigma, threshold)
-    if passes < 0 or passes != int(passes):
+    if not (passes >= 0 and float(passes).is_integer()):
         raise ValueError(f"passes: expected a whole number from 0, got {passes}; use 1 to 3")
     smoothed = check_levels(frames, axes="(T, C, H, W)")
     for _ in range(int(passes)):
@@ -112,9 +110,9 @@ def susan3d_pass(frames: Array, start: int, stop: int, *, sigma: float, threshol
 
 
 def _check_parameters(sigma: float, threshold: float) -> None:
-    if not sigma > 0:
-        raise ValueError(f"sigma: expected a positive number of pixels, got {sigma}; the default is 15")
-    if not threshold > 0 or math.isnan(threshold):
+    if not sigma >= 0.01:
+        raise ValueError(f"sigma: expected a number of pixels from 0.01, got {sigma}; the default is 15")
+    if not threshold >= 0.001:
         raise ValueError(
-            f"threshold: expected a positive number of grey levels, got {threshold}; the default is 20"
+            f"threshold: expected a number of grey levels from 0.001, got {threshold}; the default is 20"
         )

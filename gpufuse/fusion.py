@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -23,7 +24,7 @@ from gpufuse.arrays import (
     image_format,
     to_levels,
 )
-from gpufuse.errors import ConfigError
+from gpufuse.errors import ConfigError, PairError
 from gpufuse.resampling import check_pair, enlarged
 from gpufuse.settings import Settings
 from gpufuse.streaming import chunks_of, windows
@@ -148,6 +149,7 @@ def fuse_dynamic(
     True
     """
     settings = settings or Settings()
+    image_format(reference, name="reference")
     pair = _Pair.of(day, night, settings)
     weights = pair_importance(day, night, reference=reference, settings=settings)
     return _fused_picture(pair, weights, areas, settings, larger_where_zero=settings.larger_where_zero)
@@ -197,10 +199,11 @@ def _static_weights(pair: _Pair, settings: Settings) -> Array:
 
 
 def _dynamic_weights(reference: Array, night: Array, pair: _Pair, settings: Settings) -> Array:
+    image_format(reference, name="reference")
+    array_module(reference, night)
     if tuple(reference.shape[:2]) != tuple(night.shape[:2]):
-        check_pair(tuple(reference.shape[:2]), tuple(night.shape[:2]))
-        raise ValueError(
-            f"reference: expected the night's size {night.shape[1]}x{night.shape[0]}, "
+        raise PairError(
+            f"reference: expected {night.shape[1]}x{night.shape[0]} like the night, "
             f"got {reference.shape[1]}x{reference.shape[0]}; crop or resize it"
         )
     levels = _with_channels(to_levels(reference, name="reference"), pair.night.shape[-3])
@@ -216,7 +219,9 @@ def _dynamic_weights(reference: Array, night: Array, pair: _Pair, settings: Sett
 
 
 def _given_importance(given: Array, pair: _Pair) -> Array:
-    array_module(given, pair.night)
+    xp = array_module(given, pair.night)
+    if given.dtype == bool:
+        given = given.astype(xp.float32)
     levels = to_levels(given, name="importance")
     size = tuple(levels.shape[-2:])
     if size not in (pair.night_size, pair.size):
@@ -315,18 +320,26 @@ def fuse_video(
     [True, True, True]
     """
     settings = settings or Settings()
-    if chunk is not None and chunk < 1:
-        raise ConfigError(f"chunk: expected at least 1 frame, got {chunk}; leave it out for the default")
+    if chunk is not None and not _is_count(chunk):
+        raise ConfigError(
+            f"chunk: expected a whole number of frames from 1, got {chunk!r}; leave it out for the default"
+        )
     image_format(day, name="day")
     return _fused_frames(day, iter(frames), areas, settings, chunk)
+
+
+def _is_count(number: Any) -> bool:
+    return isinstance(number, Integral) and int(number) >= 1
 
 
 def _fused_frames(
     day: Array, frames: Iterator[Array], areas: AreasLike, settings: Settings, chunk: int | None
 ) -> Iterator[Array]:
-    first = next(frames, None)
-    if first is None:
+    nothing = object()
+    first = next(frames, nothing)
+    if first is nothing:
         return
+    image_format(first, name="frames[0]")
     pair = _Pair.of(day, first, settings)
     masks = pair.area_masks(areas)
     if masks.timed:
@@ -342,20 +355,21 @@ def _fused_frames(
 def _levels_of(
     first: Array, rest: Iterator[Array], pair: _Pair, length: int
 ) -> Iterator[tuple[Array, Array]]:
-    def all_frames() -> Iterator[Array]:
-        yield first
+    def all_levels() -> Iterator[Array]:
+        # At once: a decoder may use the same memory for its next frame.
+        yield to_levels(first, name="frames[0]")
         for index, frame in enumerate(rest, start=1):
+            image_format(frame, name=f"frames[{index}]")
             if frame.shape != first.shape or frame.dtype != first.dtype:
                 raise ValueError(
                     f"frames[{index}]: expected {tuple(first.shape)} {first.dtype} like the first, "
                     f"got {tuple(frame.shape)} {frame.dtype}; give frames of one clip"
                 )
-            yield frame
+            yield to_levels(frame, name=f"frames[{index}]")
 
     xp = array_module(first)
-    for frames in chunks_of(all_frames(), length):
-        levels = to_levels(xp.stack(frames), name="frames", leading=1)
-        yield levels, numpy.full(len(frames), numpy.nan)
+    for frames in chunks_of(all_levels(), length):
+        yield xp.stack(frames), numpy.full(len(frames), numpy.nan)
 
 
 def chunk_length(shape: tuple[int, ...]) -> int:

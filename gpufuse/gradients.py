@@ -18,7 +18,7 @@ def gradient(image: Array) -> tuple[Array, Array]:
     Returns
     -------
     gx, gy : ndarray, shape (..., H, W)
-        Same dtype and device, grey levels per pixel.
+        Same dtype (``float32`` for integers) and device, grey levels per pixel.
 
     Raises
     ------
@@ -49,6 +49,8 @@ def gradient(image: Array) -> tuple[Array, Array]:
     """
     xp = array_module(image)
     _check_planes(image, "image")
+    if image.dtype.kind in "uib":
+        image = image.astype(xp.float32)  # differences of unsigned numbers would wrap around
     gx, gy = xp.zeros_like(image), xp.zeros_like(image)
     xp.subtract(image[..., :, 1:], image[..., :, :-1], out=gx[..., :, :-1])
     xp.subtract(image[..., 1:, :], image[..., :-1, :], out=gy[..., :-1, :])

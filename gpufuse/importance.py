@@ -74,7 +74,8 @@ def static_importance(
 
     Notes
     -----
-    ``|G_N| >= gradient_threshold and |G_N| > |G_D|``, or ``max_c N >= intensity_threshold``. The mask is grown
+    ``|G_N| >= gradient_threshold and |G_N| > |G_D|``, or ``max_c N >= intensity_threshold``. Edges with fewer
+    than 3 important pixels among 3x3 are noise and left out. The mask is grown
     by one `feather` before the Gaussian, so that a line one pixel wide keeps its full
     importance. Synchronises: yes, for the check of its input.
 
@@ -392,7 +393,7 @@ def temporal_mean(masks: Array, c: int = 5, start: int = 0, stop: int | None = N
     array([0.5       , 0.33333334, 0.33333334, 0.        ], dtype=float32)
     """
     xp = array_module(masks)
-    if c < 0 or c != int(c):
+    if not (c >= 0 and float(c).is_integer()):
         raise ValueError(f"c: expected a whole number of frames from 0, got {c}; the default is 5")
     stop = len(masks) if stop is None else stop
     result = xp.empty((stop - start, *masks.shape[1:]), xp.float32)

@@ -108,6 +108,8 @@ def mixed_divergence(
 
         *leading, channels, height, width = night.shape
         frames = int(numpy.prod(leading))
+        if frames == 0:
+            return numpy.empty_like(night[..., 0, :, :] if flat else night)
         days = frames if day.ndim > 3 and frames > 1 else 1
         none = numpy.empty((0, 0, 0), bool)
         rhs = twin.mixed_divergence(

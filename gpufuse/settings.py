@@ -133,13 +133,13 @@ class Settings:
         """
         try:
             table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(
-                f"{path}: expected a readable settings file, found none ({error}); check the path"
-            ) from error
         except tomllib.TOMLDecodeError as error:
             raise ConfigError(
                 f"{path}: expected TOML, found a mistake ({error}); write lines like passes = 1"
+            ) from error
+        except (OSError, ValueError) as error:  # ValueError: no text, or no file name
+            raise ConfigError(
+                f"{path}: expected a readable settings file, found none ({error}); check the path"
             ) from error
         return cls().replace(**{name: _none_if_auto(value) for name, value in table.items()})
 
@@ -171,8 +171,10 @@ class Settings:
         return self.replace(**{name: _parsed(name, text, kinds[name]) for name, text in changes.items()})
 
 
-_AT_LEAST: dict[str, float] = {"cycles": 0, "fit_window": 1, "motion_threshold": 0}
-_ABOVE_ZERO = {"sigma", "brightness_threshold", "difference_span"}
+_AT_LEAST = {"fit_window": 1, "sigma": 0.01, "brightness_threshold": 0.001, "difference_span": 0.001}
+_FINITE = {
+    "feather", "difference_span", "difference_smoothing", "importance_gain", "night_gain",
+}  # fmt: skip
 
 
 def _kinds() -> dict[str, Any]:
@@ -225,9 +227,8 @@ def _checked_number(name: str, value: Any, kind: type) -> Any:
     except (TypeError, ValueError, OverflowError):
         raise ConfigError(f"{name}: expected {noun}, got {value!r}; see the table of settings") from None
     least = _AT_LEAST.get(name, 0)
-    if number < least or (name in _ABOVE_ZERO and number == 0):
-        bound = "above 0" if name in _ABOVE_ZERO else f"from {least:g}"
-        raise ConfigError(f"{name}: expected {noun} {bound}, got {value!r}; see the table of settings")
+    if number < least or (name in _FINITE and math.isinf(number)):
+        raise ConfigError(f"{name}: expected {noun} from {least:g}, got {value!r}; see the table of settings")
     return kind(number)
 
 

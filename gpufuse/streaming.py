@@ -149,6 +149,8 @@ def chunks_of(frames: Iterable[Array], length: int) -> Iterator[list[Array]]:
     >>> list(chunks_of("abcde", 2))
     [['a', 'b'], ['c', 'd'], ['e']]
     """
+    if length < 1:
+        raise ValueError(f"length: expected at least 1 frame, got {length}; give a positive number")
     chunk: list[Array] = []
     for frame in frames:
         chunk.append(frame)

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from numbers import Integral
 from typing import Any
 
 __all__ = ["for_bands", "get_threads", "set_threads"]
@@ -69,9 +70,15 @@ def set_threads(count: int) -> None:
     >>> gpufuse.set_threads(before)
     """
     global _workers
-    if count < 1:
-        raise ValueError(f"count: expected at least 1 thread, got {count}; give a positive number")
+    if not _is_count(count):
+        raise ValueError(
+            f"count: expected a whole number of threads from 1, got {count!r}; give such a number"
+        )
     _workers = _Workers(int(count))
+
+
+def _is_count(number: Any) -> bool:
+    return isinstance(number, Integral) and int(number) >= 1
 
 
 def get_threads() -> int:

@@ -72,7 +72,6 @@ def test_masks_of_every_depth_and_colour(dtype):
         numpy.testing.assert_array_equal(w[0] == 1, inside())
 
 
-@pytest.mark.xfail(strict=True, reason="boolean masks are refused")
 def test_a_boolean_mask():
     w, _ = applied(Area("night", mask=inside()))
     numpy.testing.assert_array_equal(w[0] == 1, inside())
@@ -262,7 +261,6 @@ def test_wrong_masks(tmp_path):
 
 
 @pytest.mark.parametrize("value", ["3", "true", "[1, 2]"])
-@pytest.mark.xfail(strict=True, reason="a TypeError comes out")
 def test_a_mask_in_a_file_that_is_no_path(tmp_path, value):
     file = tmp_path / "areas.toml"
     file.write_text(f"[[area]]\nfill = 'day'\nmask = {value}\n")

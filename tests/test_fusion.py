@@ -287,7 +287,6 @@ def test_generators_and_streams_without_end(scene):
     fused.close()
 
 
-@pytest.mark.xfail(strict=True, reason="frames of a chunk are not copied")
 def test_frames_may_share_the_memory_of_a_decoder(tiny):
     day, night = tiny
     buffer = numpy.empty_like(night[0])
@@ -452,9 +451,7 @@ def layouts(array):
     "dtype",
     [
         "uint8",
-        pytest.param(
-            "uint16", marks=pytest.mark.xfail(strict=True, reason="big-endian integers are refused")
-        ),
+        "uint16",
         "float32",
     ],
 )
@@ -581,13 +578,10 @@ def test_sizes_that_do_not_belong_together(call):
 
 def test_a_larger_reference():
     night = numpy.zeros((6, 8), numpy.uint8)
-    with pytest.raises(
-        ValueError, match="reference: expected the night's size 8x6, got 16x12; crop or resize"
-    ):
+    with pytest.raises(ValueError, match="reference: expected 8x6 like the night, got 16x12; crop or resize"):
         gpufuse.fuse_dynamic(night, night, numpy.zeros((12, 16), numpy.uint8))
 
 
-@pytest.mark.xfail(strict=True, reason="the message names the day")
 def test_a_reference_of_another_shape_is_named():
     night = numpy.zeros((6, 8), numpy.uint8)
     with pytest.raises(ValueError, match=r"reference: expected .*8x6.* got 9x5"):
@@ -595,7 +589,6 @@ def test_a_reference_of_another_shape_is_named():
 
 
 @pytest.mark.parametrize("reference", [[[1]], None, numpy.zeros(5, numpy.uint8)])
-@pytest.mark.xfail(strict=True, reason="its shape is used before it is checked")
 def test_a_reference_that_is_no_image(reference):
     night = numpy.zeros((6, 8), numpy.uint8)
     with pytest.raises((TypeError, ValueError), match="expected"):
@@ -629,7 +622,7 @@ def test_values_that_are_not_finite(call, value, dtype):
     good = numpy.zeros((6, 8, 3), dtype)
     bad = good.copy()
     bad[2, 3, 1] = value
-    name = {"d": "day", "n": "night", "r": "reference", "f": "(night|frames)", "l": "frames"}[
+    name = {"d": "day", "n": "night", "r": "reference", "f": "(night|frames)", "l": r"frames\[3\]"}[
         call.split()[1][0]
     ]
     with pytest.raises(ValueError, match=f"^{name}: expected finite values, got 1 NaN or infinite"):
@@ -669,14 +662,12 @@ def test_frames_of_two_forms():
 
 
 @pytest.mark.parametrize("other", [None, [[1]]])
-@pytest.mark.xfail(strict=True, reason="an AttributeError comes out")
 def test_frames_that_become_no_array(other):
     frame = numpy.zeros((6, 8), numpy.uint8)
     with pytest.raises(TypeError, match="expected"):
         video(frame, [frame, other])
 
 
-@pytest.mark.xfail(strict=True, reason="None is taken for the end of the clip")
 def test_a_first_frame_that_is_no_array():
     with pytest.raises(TypeError, match="expected"):
         video(numpy.zeros((6, 8), numpy.uint8), [None])
@@ -685,7 +676,8 @@ def test_a_first_frame_that_is_no_array():
 @pytest.mark.parametrize("chunk", [0, -3])
 def test_wrong_chunk(tiny, chunk):
     with pytest.raises(
-        gpufuse.ConfigError, match=f"chunk: expected at least 1 frame, got {chunk}; leave it out"
+        gpufuse.ConfigError,
+        match=f"chunk: expected a whole number of frames from 1, got {chunk}; leave it out",
     ):
         gpufuse.fuse_video(*tiny, chunk=chunk)
 

@@ -30,7 +30,7 @@ def test_the_count_is_that_of_the_package(threads):
 @pytest.mark.parametrize("count", [0, -1])
 def test_fewer_than_one_thread(count):
     before = get_threads()
-    with pytest.raises(ValueError, match=f"count: expected at least 1 thread, got {count}; give a positive"):
+    with pytest.raises(ValueError, match=f"count: expected a whole number of threads from 1, got {count}"):
         set_threads(count)
     assert get_threads() == before
 
