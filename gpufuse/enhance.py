@@ -398,17 +398,21 @@ class _Writers:
     ) -> None:
         _, height, width = shape
 
-        def writer(path: Path | None, columns: int = 1) -> ClipWriter | None:
+        def writer(path: Path | None, size: tuple[int, int] = (width, height)) -> ClipWriter | None:
             if path is None:
                 return None
             made = ClipWriter(
-                path, columns * width, height, clip.time_base, clip.rate,
-                overwrite=files.overwrite, sample_aspect=clip.sample_aspect,
-            )  # fmt: skip
+                path,
+                *size,
+                clip.time_base,
+                clip.rate,
+                overwrite=files.overwrite,
+                sample_aspect=clip.sample_aspect,
+            )
             return stack.enter_context(made)
 
         self._result = writer(files.result)
-        self._comparison = writer(files.comparison, columns=4)
+        self._comparison = writer(files.comparison, (4 * width, height + height % 2))  # as `side_by_side`
         self._importance = writer(files.importance)
 
     def write(self, finished: _Finished) -> None:

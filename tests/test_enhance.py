@@ -1,0 +1,132 @@
+"""The job from files to files: the same for every chunk, and with memory that does not grow."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import numpy
+import pytest
+
+import gpufuse
+from gpufuse.device import select_device
+from gpufuse.enhance import default_output, enhance
+from gpufuse.errors import ConfigError, DeviceError, OutputError
+from gpufuse.video import ClipWriter, open_clip, write_still
+
+
+def write_night(path: Path, frames: int, height: int, width: int) -> Path:
+    rng = numpy.random.default_rng(11)
+    with ClipWriter(path, width, height, Fraction(1, 25), 25) as clip:
+        for k in range(frames):
+            frame = rng.normal(12, 3, (1, 3, height, width)).astype(numpy.float32)
+            left = 3 * k % (width - 8)
+            frame[..., height // 3 : height // 2, left : left + 8] = 230
+            clip.write_chunk(frame, [k])
+    return path
+
+
+def day_picture(height: int, width: int) -> numpy.ndarray:
+    y, x = numpy.mgrid[0:height, 0:width]
+    return numpy.stack([60 + x % 120, 80 + y % 90, 90 + (x + y) % 60], axis=-1).astype(numpy.uint8)
+
+
+def decoded(path: Path) -> numpy.ndarray:
+    with open_clip(path) as clip:
+        return numpy.concatenate([chunk.levels for chunk in clip.chunks(8)])
+
+
+def test_the_clip_does_not_depend_on_the_chunk_or_the_threads(tmp_path: Path) -> None:
+    night = write_night(tmp_path / "night.mp4", 19, 45, 62)
+    write_still(tmp_path / "day.png", day_picture(45, 62))
+    found = []
+    threads = gpufuse.get_threads()
+    try:
+        for chunk, count in ((None, 2), (1, 1), (7, 3), (64, 2)):
+            gpufuse.set_threads(count)
+            output = tmp_path / f"out-{chunk}.mkv"
+            enhance(night, tmp_path / "day.png", output, chunk=chunk)
+            found.append(decoded(output))
+    finally:
+        gpufuse.set_threads(threads)
+    for other in found[1:]:
+        # The encoder's own bits may differ from run to run, by far less than a level on average.
+        assert abs(other - found[0]).mean() < 0.5
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3])
+def test_clips_shorter_than_any_window(tmp_path: Path, frames: int) -> None:
+    night = write_night(tmp_path / "night.mkv", frames, 31, 44)
+    write_still(tmp_path / "day.png", day_picture(31, 44))
+    done: list[int] = []
+    report = enhance(
+        night, tmp_path / "day.png", compare=True, progress=lambda count, expected: done.append(count)
+    )
+    assert report.frames == frames == done[-1] == len(decoded(report.output))
+    assert decoded(report.extras[0]).shape == (frames, 3, 32, 4 * 44)
+    assert report.output == tmp_path / "night-enhanced.mp4"
+
+
+def test_the_result_has_the_size_of_a_larger_day(tmp_path: Path) -> None:
+    night = write_night(tmp_path / "night.mp4", 4, 36, 64)
+    write_still(tmp_path / "day.png", day_picture(72, 128))
+    report = enhance(night, tmp_path / "day.png", compare=True)
+    assert decoded(report.output).shape == (4, 3, 72, 128)
+    assert decoded(report.extras[0]).shape == (4, 3, 72, 4 * 128)
+
+
+def test_outputs_need_names_of_their_own(tmp_path: Path) -> None:
+    night = write_night(tmp_path / "night.mp4", 2, 20, 30)
+    write_still(tmp_path / "day.png", day_picture(20, 30))
+    with pytest.raises(OutputError, match=r"o\.mp4: expected a name for each output, found it twice"):
+        enhance(night, tmp_path / "day.png", tmp_path / "o.mp4", write_importance=tmp_path / "o.mp4")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["day.png", "night.mp4"]
+
+
+def test_default_names(tmp_path: Path) -> None:
+    (tmp_path / "stills").mkdir()
+    write_still(tmp_path / "stills" / "a.png", day_picture(4, 5))
+    assert default_output(tmp_path / "stills") == tmp_path / "stills-enhanced.mp4"
+    assert default_output(tmp_path / "stills" / "a.png") == tmp_path / "stills" / "a-enhanced.png"
+    assert default_output(tmp_path / "stills" / "*.png") == tmp_path / "stills" / "stills-enhanced.mp4"
+    assert default_output("x/night.avi") == Path("x/night-enhanced.mp4")
+
+
+def test_devices() -> None:
+    assert select_device("cpu").name == "cpu"
+    assert select_device("auto").reason
+    with pytest.raises(ConfigError, match="device: expected auto, cpu or cuda, got 'tpu'; choose one"):
+        select_device("tpu")  # type: ignore[arg-type]
+    if select_device("auto").name == "cpu":
+        with pytest.raises(DeviceError, match=r"device: expected a usable GPU, found .*; use --device cpu"):
+            select_device("cuda")
+
+
+PEAK = """
+import resource, sys
+from gpufuse.enhance import enhance
+report = enhance(sys.argv[1], sys.argv[2], sys.argv[3])
+assert report.frames == int(sys.argv[4])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_clip(tmp_path: Path) -> None:
+    write_still(tmp_path / "day.png", day_picture(240, 320))
+    peaks = []
+    for frames in (100, 600):
+        night = write_night(tmp_path / f"night{frames}.mp4", frames, 240, 320)
+        words = [str(night), str(tmp_path / "day.png"), str(tmp_path / f"out{frames}.mp4"), str(frames)]
+        done = subprocess.run(
+            [sys.executable, "-c", PEAK, *words],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(Path(gpufuse.__file__).parents[1])},
+        )
+        assert done.returncode == 0, done.stderr
+        peaks.append(int(done.stdout) / 1024)
+    assert peaks[1] - peaks[0] < 20  # MB
