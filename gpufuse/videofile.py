@@ -38,6 +38,11 @@ _MOST_RETRIES = 50
 _AGAIN = "repair or fetch it again"
 
 
+def _tolerance(version: str) -> dict[str, Any]:
+    """Let PyAV 18 pass over titles that are no UTF-8; later versions do so by themselves."""
+    return {"metadata_errors": "replace"} if int(version.split(".")[0]) < 19 else {}
+
+
 class VideoFileReader(ClipReader):
     """A video file, decoded by FFmpeg, with books kept."""
 
@@ -77,7 +82,7 @@ class VideoFileReader(ClipReader):
                 self._container = av.open(
                     "file:" + os.path.abspath(self._path),
                     options={"protocol_whitelist": "file", "format_whitelist": _CONTAINERS},
-                    metadata_errors="replace",
+                    **_tolerance(av.__version__),
                 )
                 self._stream = self._choose_stream()
             except GpufuseError:

@@ -296,7 +296,7 @@ def plain_digests(path):
     """What the usual loop sees: pictures and times, and whether it ended with an exception."""
     digests = []
     try:
-        with av.open(str(path), metadata_errors="replace") as container:
+        with av.open(str(path)) as container:
             stream = container.streams.video[0]
             stream.codec_context.thread_count = 1
             for frame in container.decode(stream):
