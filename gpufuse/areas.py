@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 import numpy
 
-from gpufuse.arrays import Array, array_module, to_host, to_levels
-from gpufuse.errors import ConfigError
+from gpufuse.arrays import Array, array_module, to_host, to_share
+from gpufuse.errors import ConfigError, GpufuseError
 from gpufuse.resampling import enlarged
 
 __all__ = ["Area", "AreaMasks", "load_areas"]
@@ -246,27 +246,23 @@ def _painted(area: Area, size: tuple[int, int]) -> numpy.ndarray:
         canvas = Image.new("L", (size[1], size[0]))
         ImageDraw.Draw(canvas).polygon([(float(x), float(y)) for x, y in area.polygon], fill=255)
         return numpy.asarray(canvas, dtype=numpy.float32) / numpy.float32(255.0)
-    mask = _read_mask(area.mask) if isinstance(area.mask, str | Path) else numpy.asarray(to_host(area.mask))
-    if mask.dtype == bool:
-        mask = mask.astype(numpy.float32)
+    mask = _read_mask(area.mask) if isinstance(area.mask, str | Path) else area.mask
     try:
-        levels: numpy.ndarray = to_levels(mask, name="area mask").mean(axis=0) / numpy.float32(255.0)
+        share: numpy.ndarray = to_host(to_share(mask, name="area mask"))
     except (TypeError, ValueError) as error:
         raise ConfigError(str(error)) from error
-    if levels.shape != size:
+    if share.shape != size:
         raise ConfigError(
             f"area mask: expected {size[1]}x{size[0]} like the night, "
-            f"got {levels.shape[1]}x{levels.shape[0]}; paint it over a night frame"
+            f"got {share.shape[1]}x{share.shape[0]}; paint it over a night frame"
         )
-    return levels
+    return share
 
 
 def _read_mask(path: str | Path) -> numpy.ndarray:
-    import imageio.v3 as iio
+    from gpufuse.stills import read_still
 
     try:
-        return numpy.asarray(iio.imread(path, mode="L"))
-    except Exception as error:
-        raise ConfigError(
-            f"{path}: expected a grey picture as area mask, found none; check the path"
-        ) from error
+        return read_still(path)
+    except GpufuseError as error:
+        raise ConfigError(f"area mask: {error}") from error

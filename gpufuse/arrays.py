@@ -26,6 +26,8 @@ __all__ = [
     "to_device",
     "to_host",
     "to_levels",
+    "to_share",
+    "with_channels",
 ]
 
 Array: TypeAlias = Any
@@ -302,6 +304,67 @@ def from_levels(levels: Array, form: ImageFormat) -> Array:
     if form.colour:
         return xp.ascontiguousarray(xp.moveaxis(pixels, -3, -1))
     return pixels[..., 0, :, :]
+
+
+def with_channels(levels: Array, channels: int) -> Array:
+    """Give planar levels a number of channels: grey is repeated, colour is weighed to grey.
+
+    Parameters
+    ----------
+    levels : ndarray, shape (C, H, W), float32, grey levels
+    channels : int
+        1 or 3.
+
+    Returns
+    -------
+    ndarray, shape (channels, H, W), float32
+        The argument itself if it has them already.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> with_channels(numpy.full((3, 1, 1), 9, numpy.float32), 1).round(3)
+    array([[[9.]]], dtype=float32)
+    """
+    xp = array_module(levels)
+    if levels.shape[0] == channels:
+        return levels
+    if channels == 1:
+        weights = xp.asarray(LUMA, dtype=numpy.float32)[:, None, None]
+        return (levels * weights).sum(axis=0, keepdims=True)
+    return xp.repeat(levels, channels, axis=0)
+
+
+def to_share(picture: Array, *, name: str = "picture") -> Array:
+    """Turn a grey picture that stands for a share into that share.
+
+    Parameters
+    ----------
+    picture : ndarray, shape (H, W) or (H, W, 3)
+        ``bool``, ``uint8`` (255 = 1), ``uint16`` (65535 = 1) or float in [0, 1]; of colours the mean.
+    name : str
+        The argument's name, for messages.
+
+    Returns
+    -------
+    ndarray, shape (H, W), float32 in [0, 1]
+        On the same device.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `to_levels`.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> to_share(numpy.array([[0, 51, 255]], numpy.uint8))
+    array([[0. , 0.2, 1. ]], dtype=float32)
+    """
+    xp = array_module(picture)
+    if picture.dtype == bool:
+        return picture.astype(xp.float32)
+    return to_levels(picture, name=name).mean(axis=0) / numpy.float32(LEVELS)
 
 
 def check_levels(levels: Array, *, name: str = "frames", axes: str = "(T, C, H, W)") -> Array:

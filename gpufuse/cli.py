@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
 from gpufuse._version import __version__
-from gpufuse.errors import ConfigError, GpufuseError, OutputError
+from gpufuse.errors import ConfigError, GpufuseError, LimitError, OutputError
 from gpufuse.settings import Settings
 
 __all__ = ["main"]
@@ -31,7 +33,9 @@ class _Parser(argparse.ArgumentParser):
     """A parser whose complaints have the form of all other errors: one line."""
 
     def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{self.prog}: {message}; see {self.prog} --help")
+        if "unrecognized arguments" in message:
+            message += "; a pattern of stills needs quotes, like 'night/*.jpg'"
+        raise ConfigError(f"{message}; see {self.prog} --help")
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -56,6 +60,7 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         arguments = _parser().parse_args(words)
         code: int = arguments.run(arguments)
+        sys.stdout.flush()
         return code
     except GpufuseError as error:
         _tell(f"gpufuse: {_one_line(error)}")
@@ -63,9 +68,23 @@ def main(words: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _tell("gpufuse: interrupted; nothing half-written was left, run it again to start over")
         return INTERRUPTED
-    except BrokenPipeError:
-        sys.stderr.close()
+    except BrokenPipeError:  # whoever read our lines has gone; the work itself is done
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except MemoryError:
+        _tell(
+            "gpufuse: expected enough memory, found too little; use smaller pictures or close other programs"
+        )
+        return LimitError.exit_code
+    except OSError as error:
+        _tell(f"gpufuse: expected to write a line, found {error.strerror!r}; check where the output goes")
         return OutputError.exit_code
+    except Exception:  # a mistake of ours: its traceback is what a report needs
+        traceback.print_exc()
+        _tell(
+            "gpufuse: this is a mistake in gpufuse; please report it with the lines above and gpufuse doctor"
+        )
+        return GpufuseError.exit_code
 
 
 def _interrupt_on_terminate() -> None:
@@ -95,10 +114,13 @@ def _run_enhance(arguments: argparse.Namespace) -> int:
     from gpufuse.enhance import enhance
 
     settings = _settings(arguments)
-    with _progress_bar() as bar:
+    with contextlib.ExitStack() as stack:
+        bars: list[Any] = []
 
         def advance(done: int, expected: int | None) -> None:
-            if bar is not None:
+            if not bars and sys.stderr.isatty():
+                bars.append(stack.enter_context(_progress_bar()))
+            for bar in bars:
                 bar.total = expected if expected is None or expected >= done else done
                 bar.update(done - bar.n)
 
@@ -113,6 +135,7 @@ def _run_enhance(arguments: argparse.Namespace) -> int:
             write_importance=arguments.write_importance,
             overwrite=arguments.overwrite,
             on_damage=arguments.on_damage,
+            limits=_limits(arguments),
             progress=advance,
             tell=lambda line: _tell(f"gpufuse: {line}"),
         )
@@ -125,78 +148,60 @@ def _run_enhance(arguments: argparse.Namespace) -> int:
 
 
 def _progress_bar() -> Any:
-    """A bar on a terminal, nothing elsewhere."""
-    if not sys.stderr.isatty():
-        return nullcontext(None)
     from tqdm import tqdm
 
     return tqdm(unit=" frames", leave=False, dynamic_ncols=True)
 
 
-def _run_fuse(arguments: argparse.Namespace) -> int:
-    from gpufuse import baselines, fusion
-    from gpufuse.arrays import from_levels, image_format, to_levels
-    from gpufuse.output import check_output
-    from gpufuse.resampling import enlarged
-    from gpufuse.video import read_still, write_still
+def _limits(arguments: argparse.Namespace) -> Any:
+    from gpufuse.video import Limits
 
-    settings = _settings(arguments)
-    check_output(arguments.output, overwrite=arguments.overwrite)
-    day, night = read_still(arguments.day), read_still(arguments.night)
-    reference = None if arguments.reference is None else read_still(arguments.reference)
-    importance = None if arguments.importance is None else _one_channel(read_still(arguments.importance))
-    if reference is not None and importance is not None:
-        raise ConfigError("--reference, --importance: expected one of them, got both; leave one out")
-    if arguments.method == "gradient" and reference is not None:
-        result = fusion.fuse_dynamic(day, night, reference, areas=arguments.areas, settings=settings)
-    elif arguments.method == "gradient":
-        result = fusion.fuse(day, night, importance=importance, areas=arguments.areas, settings=settings)
-    else:
-        if arguments.areas is not None:
-            raise ConfigError("--areas: expected --method gradient, got another; leave the areas out")
-        weights = fusion.pair_importance(
-            day, night, reference=reference, importance=importance, settings=settings
-        )
-        form = image_format(night)
-        day_levels = to_levels(day) if image_format(day).colour == form.colour else None
-        if day_levels is None:
-            raise ConfigError("DAY, NIGHT: expected both grey or both colour, got one of each; convert one")
-        night_levels = enlarged(to_levels(night), day_levels.shape[-2:])
-        method = getattr(baselines, arguments.method)
-        pair = (day_levels, night_levels)
-        levels = method(*pair) if arguments.method in ("average", "maximum") else method(*pair, weights)
-        result = from_levels(levels, form)
-    if arguments.write_importance is not None:
-        weights = fusion.pair_importance(
-            day, night, reference=reference, importance=importance, settings=settings
-        )
-        write_still(arguments.write_importance, weights, overwrite=arguments.overwrite)
-    write_still(arguments.output, result, overwrite=arguments.overwrite)
+    for name in ("max_pixels", "max_frames", "max_seconds"):
+        value = getattr(arguments, name)
+        if value is not None and not value > 0:
+            raise ConfigError(
+                f"--{name.replace('_', '-')}: expected more than 0, got {value:g}; give a larger number"
+            )
+    largest = Limits().max_pixels if arguments.max_pixels is None else arguments.max_pixels
+    return Limits(largest, arguments.max_frames, arguments.max_seconds)
+
+
+def _run_fuse(arguments: argparse.Namespace) -> int:
+    from gpufuse.pair import fuse_files
+
+    result = fuse_files(
+        arguments.day,
+        arguments.night,
+        arguments.output,
+        reference=arguments.reference,
+        importance=arguments.importance,
+        method=arguments.method,
+        areas=arguments.areas,
+        settings=_settings(arguments),
+        write_importance=arguments.write_importance,
+        overwrite=arguments.overwrite,
+    )
     print(f"{arguments.output}: {result.shape[1]}x{result.shape[0]}, {arguments.method}")
     return 0
 
 
-def _one_channel(picture: Any) -> Any:
-    """A grey picture: paint programs like to save grey as colour."""
-    if picture.ndim == 2:
-        return picture
-    if (picture[..., :1] == picture).all():
-        return picture[..., 0]
-    raise ConfigError("--importance: expected a grey picture, got a coloured one; paint in grey, 0 to 255")
-
-
 def _run_background(arguments: argparse.Namespace) -> int:
     from gpufuse.enhance import day_plate
-    from gpufuse.output import check_output
+    from gpufuse.jobfiles import JobFiles
     from gpufuse.video import write_still
 
     if not arguments.seconds > 0:
         raise ConfigError(f"--seconds: expected more than 0, got {arguments.seconds:g}; 15 is usual")
-    check_output(arguments.output, overwrite=arguments.overwrite)
+    files = JobFiles.planned(
+        arguments.output, inputs=[arguments.day], overwrite=arguments.overwrite, still=True
+    )
     plate = day_plate(arguments.day, seconds=arguments.seconds, on_damage=arguments.on_damage)
-    write_still(arguments.output, plate, overwrite=arguments.overwrite)
-    print(f"{arguments.output}: {plate.shape[1]}x{plate.shape[0]}, median of {arguments.day}")
-    return 0
+    write_still(files.result, plate.pixels, overwrite=arguments.overwrite)
+    height, width = plate.pixels.shape[:2]
+    for line in plate.damage:
+        _tell(f"gpufuse: {line}")
+    print(f"{arguments.output}: {width}x{height}, median of {arguments.day}")
+    return SALVAGED if plate.damage else 0
 
 
 def _run_demo(arguments: argparse.Namespace) -> int:
@@ -283,6 +288,9 @@ def _add_enhance(commands: Any) -> None:
     _add_method_options(command)
     _add_output_options(command)
     _add_damage_option(command)
+    command.add_argument("--max-pixels", type=int, metavar="N", help="largest frame read; default: 67108864")
+    command.add_argument("--max-frames", type=int, metavar="N", help="longest clip read; default: any")
+    command.add_argument("--max-seconds", type=float, metavar="N", help="the same in seconds")
     command.set_defaults(run=_run_enhance)
 
 
@@ -293,7 +301,7 @@ def _add_fuse(commands: Any) -> None:
         "fuse a day and a night picture",
         "gpufuse fuse day.png night.png -o fused.png --reference empty-night.png",
     )
-    command.add_argument("day", metavar="DAY", help="day picture")
+    command.add_argument("day", metavar="DAY", help="day picture, or clip to make the plate from")
     command.add_argument("night", metavar="NIGHT", help="night picture")
     command.add_argument("-o", dest="output", required=True, metavar="OUT", help="result (.png, .tif, .jpg)")
     command.add_argument("--reference", metavar="R", help="night picture without the moving things")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,9 +15,8 @@ import numpy
 from gpufuse import baselines
 from gpufuse.arrays import ImageFormat, from_levels, to_levels
 from gpufuse.enhance import enhance
-from gpufuse.errors import OutputError
+from gpufuse.errors import GpufuseError, OutputError
 from gpufuse.fusion import chunk_length, fuse_stream
-from gpufuse.output import OutputFile, check_output
 from gpufuse.report import TruthFigures, sheet, truth_figures
 from gpufuse.scene import Scene, render_scene
 from gpufuse.settings import Settings
@@ -83,38 +84,51 @@ def run_demo(
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        for name in _NAMES:
+            _check_free(folder / name, overwrite)
+        with tempfile.TemporaryDirectory(prefix=".part-", dir=folder) as part:
+            figures = _make(Path(part), settings, (width, height, frames), tell)
+            for name in _NAMES:
+                os.replace(Path(part, name), folder / name)
     except OSError as error:
+        if isinstance(error, GpufuseError):
+            raise
         raise OutputError(
             f"{folder}: expected a folder to write to, found {error.strerror!r}; choose another with -o"
         ) from error
-    for name in _NAMES:
-        check_output(folder / name, overwrite=overwrite)
-    tell("rendering a street by day and by night")
-    scene = render_scene(width=width, height=height, frames=frames)
-    write_still(folder / "day.png", scene.day, overwrite=overwrite)
-    _write_night(folder / "night.mp4", scene, overwrite)
-    tell("enhancing the night clip")
-    enhance(
-        folder / "night.mp4",
-        folder / "day.png",
-        folder / "enhanced.mp4",
-        settings=settings,
-        overwrite=overwrite,
-    )
-    tell("judging the result against the truth")
-    result, importance = _fused(scene, settings)
-    figures = truth_figures(result, scene.day, scene.clean_night, scene.moving, importance, ignore=scene.glow)
-    with OutputFile(folder / "figures.txt", overwrite=overwrite) as output:
-        output.part.write_text(f"{figures}\n", encoding="utf-8")
-    write_still(folder / "sheet.png", _sheet(scene, result, importance), overwrite=overwrite)
     return DemoReport(folder, figures, time.monotonic() - started)
 
 
-def _write_night(path: Path, scene: Scene, overwrite: bool) -> None:
+def _check_free(path: Path, overwrite: bool) -> None:
+    if path.exists() and not overwrite:
+        raise OutputError(
+            f"{path.parent}: expected a new folder, found {path.name} in it; "
+            "choose another with -o, or use --overwrite"
+        )
+
+
+def _make(
+    folder: Path, settings: Settings, size: tuple[int, int, int], tell: Callable[[str], None]
+) -> TruthFigures:
+    """Write all files into an empty folder."""
+    width, height, frames = size
+    tell("rendering a street by day and by night")
+    scene = render_scene(width=width, height=height, frames=frames)
+    write_still(folder / "day.png", scene.day)
+    _write_night(folder / "night.mp4", scene)
+    tell("enhancing the night clip")
+    enhance(folder / "night.mp4", folder / "day.png", folder / "enhanced.mp4", settings=settings)
+    tell("judging the result against the truth")
+    result, importance = _fused(scene, settings)
+    figures = truth_figures(result, scene.day, scene.clean_night, scene.moving, importance, ignore=scene.glow)
+    (folder / "figures.txt").write_text(f"{figures}\n", encoding="utf-8")
+    write_still(folder / "sheet.png", _sheet(scene, result, importance))
+    return figures
+
+
+def _write_night(path: Path, scene: Scene) -> None:
     frames, height, width, _ = scene.night.shape
-    with ClipWriter(
-        path, width, height, Fraction(1) / scene.rate, scene.rate, overwrite=overwrite, crf=12
-    ) as clip:
+    with ClipWriter(path, width, height, Fraction(1) / scene.rate, scene.rate, crf=12) as clip:
         for index in range(frames):
             clip.write_chunk(to_levels(scene.night[index : index + 1], leading=1), [index])
 

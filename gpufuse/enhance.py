@@ -7,22 +7,22 @@ all of it is complete.
 from __future__ import annotations
 
 import contextlib
+import glob
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy
 
-from gpufuse.areas import AreaMasks, load_areas
-from gpufuse.arrays import ImageFormat, from_levels, image_format, to_levels
+from gpufuse.areas import Area, AreaMasks, load_areas
+from gpufuse.arrays import ImageFormat, from_levels, to_levels, with_channels
 from gpufuse.background import daytime_background
 from gpufuse.damage import OnDamage
 from gpufuse.device import Device, DeviceName, select_device
-from gpufuse.errors import OutputError
-from gpufuse.fusion import AreasLike, FusedChunk, chunk_length, fuse, fuse_stream, pair_importance
-from gpufuse.output import check_output
+from gpufuse.errors import ConfigError
+from gpufuse.fusion import AreasLike, FusedChunk, chunk_length, fuse_stream, fused_pair
+from gpufuse.jobfiles import JobFiles
 from gpufuse.overlap import BackgroundWriter, prefetch
 from gpufuse.report import side_by_side
 from gpufuse.resampling import check_pair
@@ -37,9 +37,8 @@ from gpufuse.video import (
     read_still,
     write_still,
 )
-from gpufuse.writer import check_clip_output
 
-__all__ = ["EnhanceReport", "day_plate", "default_output", "enhance"]
+__all__ = ["PLATE_SECONDS", "EnhanceReport", "Plate", "day_plate", "default_output", "enhance"]
 
 PLATE_SECONDS = 15.0
 """Seconds of a day clip that make the plate."""
@@ -80,7 +79,7 @@ class EnhanceReport:
     solver_error: float
     extras: tuple[Path, ...] = ()
     damage: tuple[str, ...] = ()
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
     def summary(self) -> str:
         """Return one line for the user.
@@ -92,7 +91,8 @@ class EnhanceReport:
         """
         speed = self.frames / self.seconds if self.seconds > 0 else 0.0
         solver = "" if numpy.isnan(self.solver_error) else f"solver within {self.solver_error:.2f} level, "
-        damage = f"{len(self.damage)} kinds of damage" if self.damage else "no damage"
+        kinds = f"{len(self.damage)} kind{'s' * (len(self.damage) != 1)} of damage"
+        damage = kinds if self.damage else "no damage"
         return (
             f"{self.output}: {self.frames} frame{'s' * (self.frames != 1)}, {speed:.1f} frames/s "
             f"on {self.device.name}, {solver}{damage}"
@@ -118,11 +118,30 @@ def default_output(night: str | Path) -> Path:
     'cams/night-enhanced.mp4'
     """
     path = Path(night)
+    if path.is_dir():
+        path = path.resolve()  # or ".." would have no name
+        return path.with_name(f"{path.name}-enhanced.mp4")
+    if not path.exists() and glob.has_magic(str(path)):
+        while glob.has_magic(str(path)):
+            path = path.parent
+        return path / f"{path.resolve().name}-enhanced.mp4"
     suffix = ".png" if path.is_file() and is_still(path) else ".mp4"
-    if not path.exists() and any(sign in path.name for sign in "*?["):
-        return path.parent / f"{path.parent.resolve().name}-enhanced{suffix}"
-    stem = path.resolve().name if path.is_dir() else path.stem
-    return path.parent / f"{stem}-enhanced{suffix}"
+    return path.with_name(f"{path.stem}-enhanced{suffix}")
+
+
+@dataclass(frozen=True)
+class Plate:
+    """A day picture, or the plate of a day clip.
+
+    Attributes
+    ----------
+    pixels : ndarray, shape (H, W) or (H, W, 3), uint8 or uint16
+    damage : tuple of str
+        What was wrong with the clip, where it was salvaged.
+    """
+
+    pixels: numpy.ndarray
+    damage: tuple[str, ...] = ()
 
 
 def day_plate(
@@ -131,7 +150,7 @@ def day_plate(
     seconds: float = PLATE_SECONDS,
     on_damage: OnDamage = "fail",
     limits: Limits | None = None,
-) -> numpy.ndarray:
+) -> Plate:
     """Read a day picture, or make the plate of a day clip.
 
     Parameters
@@ -145,7 +164,8 @@ def day_plate(
 
     Returns
     -------
-    ndarray, shape (H, W) or (H, W, 3), uint8 or uint16
+    Plate
+        Of 8 bits, but for a still of 16 bits.
 
     Raises
     ------
@@ -154,12 +174,11 @@ def day_plate(
     """
     path = Path(day)
     if path.is_file() and is_still(path):
-        limits = limits or Limits()
-        return read_still(path, max_pixels=limits.max_pixels)
+        return Plate(read_still(path, max_pixels=(limits or Limits()).max_pixels))
     with open_clip(day, on_damage=on_damage, limits=limits) as clip:
         whole = path.is_dir() or not path.is_file()
-        plate: numpy.ndarray = daytime_background(_first_seconds(clip, None if whole else seconds))
-    return plate
+        pixels = daytime_background(_first_seconds(clip, None if whole else seconds))
+        return Plate(pixels, tuple(clip.damage))
 
 
 def _first_seconds(clip: ClipReader, seconds: float | None) -> Iterator[numpy.ndarray]:
@@ -196,7 +215,7 @@ def enhance(
     day : str or Path
         Still or clip of the same view.
     output : str or Path, optional
-        By default `default_output`. A clip ends in .mp4, .mov or .mkv, a still in .png, .jpg or .tif.
+        By default `default_output`. A clip ends in .mp4, .m4v, .mov or .mkv, a still in .png, .jpg or .tif.
     device : {"auto", "cpu", "cuda"}
     areas : path or list, optional
         User areas.
@@ -228,82 +247,89 @@ def enhance(
     """
     started = time.monotonic()
     settings = settings or Settings()
+    if chunk is not None and chunk < 1:
+        raise ConfigError(f"chunk: expected at least 1 frame, got {chunk}; leave it out for the default")
     chosen = select_device(device)
-    target = default_output(night) if output is None else Path(output)
     still = Path(night).is_file() and is_still(night)
-    importance = None if write_importance is None else Path(write_importance)
-    files = _Files.planned(target, compare, importance, overwrite, still=still)
-    if still:
-        return _enhance_still(night, day, files, chosen, areas, settings, limits, started, tell)
-    plate = day_plate(day, on_damage=on_damage, limits=limits)
-    with open_clip(night, on_damage=on_damage, limits=limits) as clip:
-        check_pair(plate.shape[:2], (clip.height, clip.width))
-        job = _ClipJob(clip, plate, areas, settings, files, chunk)
-        tell(_device_line(chosen))
-        frames, error = job.run(progress)
-        notes = tuple(clip.notes)
-        if clip.has_audio:
-            notes += (f"{clip.name}: its sound is left out",)
-        return EnhanceReport(
-            target, frames, time.monotonic() - started, chosen, error, files.extras, tuple(clip.damage), notes
+    files = JobFiles.planned(
+        default_output(night) if output is None else output,
+        compare=compare,
+        importance=write_importance,
+        inputs=(night, day),
+        overwrite=overwrite,
+        still=still,
+    )
+    loaded = [] if areas is None else load_areas(areas)
+    job = _enhance_still if still else _enhance_clip
+    with files.all_or_none():
+        return job(
+            _Order(night, day, files, chosen, loaded, settings, on_damage, limits, chunk, started),
+            progress,
+            tell,
         )
 
 
 @dataclass(frozen=True)
-class _Files:
-    """Names of what a job writes, checked before any work is done."""
+class _Order:
+    """What `enhance` was asked for, checked as far as possible without reading pictures."""
 
-    result: Path
-    comparison: Path | None
-    importance: Path | None
-    overwrite: bool
+    night: str | Path
+    day: str | Path
+    files: JobFiles
+    device: Device
+    areas: list[Area]
+    settings: Settings
+    on_damage: OnDamage
+    limits: Limits | None
+    chunk: int | None
+    started: float
 
-    @classmethod
-    def planned(
-        cls, result: Path, compare: bool, importance: Path | None, overwrite: bool, *, still: bool
-    ) -> _Files:
-        comparison = result.with_name(f"{result.stem}-compare{result.suffix}") if compare else None
-        wanted = [path for path in (result, comparison, importance) if path is not None]
-        for path in wanted:
-            if wanted.count(path) > 1:
-                raise OutputError(f"{path.name}: expected a name for each output, found it twice; rename one")
-            if still:
-                check_output(path, overwrite=overwrite)
-            else:
-                check_clip_output(path, overwrite=overwrite)
-        return cls(result, comparison, importance, overwrite)
+    def plate(self) -> Plate:
+        return day_plate(self.day, on_damage=self.on_damage, limits=self.limits)
 
-    @property
-    def extras(self) -> tuple[Path, ...]:
-        return tuple(path for path in (self.comparison, self.importance) if path is not None)
+    def report(
+        self,
+        frames: int,
+        solver_error: float = numpy.nan,
+        damage: tuple[str, ...] = (),
+        notes: tuple[str, ...] = (),
+    ) -> EnhanceReport:
+        seconds = time.monotonic() - self.started
+        files = self.files
+        return EnhanceReport(
+            files.result, frames, seconds, self.device, solver_error, files.extras, damage, notes
+        )
 
 
-def _enhance_still(
-    night: str | Path,
-    day: str | Path,
-    files: _Files,
-    device: Device,
-    areas: AreasLike,
-    settings: Settings,
-    limits: Limits | None,
-    started: float,
-    tell: Callable[[str], None],
-) -> EnhanceReport:
-    limits = limits or Limits()
-    dark = read_still(night, max_pixels=limits.max_pixels)
-    plate = day_plate(day, limits=limits)
-    check_pair(plate.shape[:2], dark.shape[:2])
-    tell(_device_line(device))
-    result = fuse(plate, dark, areas=areas, settings=settings)
-    write_still(files.result, result, overwrite=files.overwrite)
-    if files.extras:
-        weights = pair_importance(plate, dark, settings=settings)
-        if files.importance is not None:
-            write_still(files.importance, weights, overwrite=files.overwrite)
-        if files.comparison is not None:
-            panels = side_by_side(plate, dark, weights, result)
-            write_still(files.comparison, panels, overwrite=files.overwrite)
-    return EnhanceReport(files.result, 1, time.monotonic() - started, device, numpy.nan, files.extras)
+def _enhance_clip(order: _Order, progress: Progress | None, tell: Callable[[str], None]) -> EnhanceReport:
+    with open_clip(order.night, on_damage=order.on_damage, limits=order.limits) as clip:
+        plate = order.plate()
+        check_pair(plate.pixels.shape[:2], (clip.height, clip.width))
+        job = _ClipJob(clip, plate.pixels, order)
+        tell(_device_line(order.device))
+        frames, error = job.run(progress)
+        notes = tuple(clip.notes)
+        if clip.has_audio:
+            notes += (f"{clip.name}: its sound is left out",)
+        return order.report(frames, error, plate.damage + tuple(clip.damage), notes)
+
+
+def _enhance_still(order: _Order, progress: Progress | None, tell: Callable[[str], None]) -> EnhanceReport:
+    dark = read_still(order.night, max_pixels=(order.limits or Limits()).max_pixels)
+    plate = order.plate()
+    check_pair(plate.pixels.shape[:2], dark.shape[:2])
+    tell(_device_line(order.device))
+    fused = fused_pair(plate.pixels, dark, areas=order.areas, settings=order.settings)
+    files = order.files
+    if files.importance is not None:
+        write_still(files.importance, fused.importance, overwrite=files.overwrite)
+    if files.comparison is not None:
+        panels = side_by_side(plate.pixels, dark, fused.importance, fused.pixels)
+        write_still(files.comparison, panels, overwrite=files.overwrite)
+    write_still(files.result, fused.pixels, overwrite=files.overwrite)
+    if progress is not None:
+        progress(1, 1)
+    return order.report(1, damage=plate.damage)
 
 
 def _device_line(device: Device) -> str:
@@ -313,24 +339,15 @@ def _device_line(device: Device) -> str:
 class _ClipJob:
     """Reading ahead, computing, and writing behind, for one clip."""
 
-    def __init__(
-        self,
-        clip: ClipReader,
-        plate: numpy.ndarray,
-        areas: AreasLike,
-        settings: Settings,
-        files: _Files,
-        chunk: int | None,
-    ) -> None:
+    def __init__(self, clip: ClipReader, plate: numpy.ndarray, order: _Order) -> None:
         self._clip = clip
         self._plate = plate
-        self._day = _colour_levels(plate)
-        self._settings = settings
-        self._files = files
+        self._day = with_channels(to_levels(plate, name="day"), 3)
+        self._settings = order.settings
+        self._files = order.files
         size = (self._day.shape[-2], self._day.shape[-1])
-        loaded = [] if areas is None else load_areas(areas)
-        self._areas = AreaMasks(loaded, (clip.height, clip.width), size)
-        self._chunk = chunk or chunk_length(self._day.shape)
+        self._areas = AreaMasks(order.areas, (clip.height, clip.width), size)
+        self._chunk = order.chunk or chunk_length(self._day.shape)
         self._reading: list[Chunk] = []  # times, and frames for a comparison, until they are fused
 
     def run(self, progress: Progress | None) -> tuple[int, float]:
@@ -394,13 +411,11 @@ class _Writers:
     """The clips that a job writes; each takes its name when the stack closes without an error."""
 
     def __init__(
-        self, stack: contextlib.ExitStack, files: _Files, clip: ClipReader, shape: tuple[int, ...]
+        self, stack: contextlib.ExitStack, files: JobFiles, clip: ClipReader, shape: tuple[int, ...]
     ) -> None:
         _, height, width = shape
 
-        def writer(path: Path | None, size: tuple[int, int] = (width, height)) -> ClipWriter | None:
-            if path is None:
-                return None
+        def writer(path: Path, size: tuple[int, int] = (width, height)) -> ClipWriter:
             made = ClipWriter(
                 path,
                 *size,
@@ -411,13 +426,16 @@ class _Writers:
             )
             return stack.enter_context(made)
 
+        # The stack closes the first one last: the result takes its name when all else is complete.
         self._result = writer(files.result)
-        self._comparison = writer(files.comparison, (4 * width, height + height % 2))  # as `side_by_side`
-        self._importance = writer(files.importance)
+        self._comparison = self._importance = None
+        if files.comparison is not None:
+            self._comparison = writer(files.comparison, (4 * (width + width % 2), height + height % 2))
+        if files.importance is not None:
+            self._importance = writer(files.importance)
 
     def write(self, finished: _Finished) -> None:
         fused = finished.fused
-        assert self._result is not None
         self._result.write_chunk(fused.levels, finished.pts)
         if self._importance is not None:
             grey = numpy.repeat(fused.importance[:, None] * numpy.float32(255.0), 3, axis=1)
@@ -436,9 +454,3 @@ def _compared(finished: _Finished) -> numpy.ndarray:
     ]
     levels: numpy.ndarray = to_levels(numpy.stack(pictures), leading=1)
     return levels
-
-
-def _colour_levels(plate: numpy.ndarray) -> numpy.ndarray:
-    """Planar levels with three channels, as the frames of a clip have."""
-    levels: Any = to_levels(plate, name="day")
-    return levels if image_format(plate).colour else numpy.repeat(levels, 3, axis=0)

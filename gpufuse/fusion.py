@@ -16,13 +16,14 @@ import numpy
 from gpufuse import denoise, importance, mixing, normalise, poisson
 from gpufuse.areas import Area, AreaMasks, load_areas
 from gpufuse.arrays import (
-    LUMA,
     Array,
     ImageFormat,
     array_module,
     from_levels,
     image_format,
     to_levels,
+    to_share,
+    with_channels,
 )
 from gpufuse.errors import ConfigError, PairError
 from gpufuse.resampling import check_pair, enlarged
@@ -31,11 +32,13 @@ from gpufuse.streaming import chunks_of, windows
 
 __all__ = [
     "FusedChunk",
+    "FusedPair",
     "chunk_length",
     "fuse",
     "fuse_dynamic",
     "fuse_stream",
     "fuse_video",
+    "fused_pair",
     "pair_importance",
 ]
 
@@ -100,10 +103,7 @@ def fuse(
     >>> bool((fuse(day, numpy.zeros_like(day)) == day).all())     # a black night adds nothing
     True
     """
-    settings = settings or Settings()
-    pair = _Pair.of(day, night, settings)
-    weights = pair_importance(day, night, importance=importance, settings=settings)
-    return _fused_picture(pair, weights, areas, settings, larger_where_zero=False)
+    return fused_pair(day, night, importance=importance, areas=areas, settings=settings).pixels
 
 
 def fuse_dynamic(
@@ -148,11 +148,56 @@ def fuse_dynamic(
     >>> bool((fuse_dynamic(day, dark, dark) == day).all())     # nothing has moved
     True
     """
-    settings = settings or Settings()
     image_format(reference, name="reference")
+    return fused_pair(day, night, reference=reference, areas=areas, settings=settings).pixels
+
+
+@dataclass(frozen=True)
+class FusedPair:
+    """A fused picture and what it was made with.
+
+    Attributes
+    ----------
+    pixels : ndarray, shape (H, W) or (H, W, 3)
+        The day's size, the night's channels and dtype.
+    importance : ndarray, shape (H, W), float32 in [0, 1]
+        After user areas.
+    """
+
+    pixels: Array
+    importance: Array
+
+
+def fused_pair(
+    day: Array,
+    night: Array,
+    *,
+    reference: Array | None = None,
+    importance: Array | None = None,
+    areas: AreasLike = None,
+    settings: Settings | None = None,
+) -> FusedPair:
+    """Fuse as `fuse` does, or with a reference as `fuse_dynamic` does; return the importance as well.
+
+    Parameters
+    ----------
+    day, night, reference, importance, areas, settings
+        As in `fuse` and `fuse_dynamic`.
+
+    Returns
+    -------
+    FusedPair
+
+    Raises
+    ------
+    PairError, ConfigError, TypeError, ValueError
+        As `fuse`.
+    """
+    settings = settings or Settings()
     pair = _Pair.of(day, night, settings)
-    weights = pair_importance(day, night, reference=reference, settings=settings)
-    return _fused_picture(pair, weights, areas, settings, larger_where_zero=settings.larger_where_zero)
+    weights = pair_importance(day, night, reference=reference, importance=importance, settings=settings)
+    larger = settings.larger_where_zero and reference is not None
+    return _fused_picture(pair, weights, areas, settings, larger_where_zero=larger)
 
 
 def pair_importance(
@@ -206,7 +251,7 @@ def _dynamic_weights(reference: Array, night: Array, pair: _Pair, settings: Sett
             f"reference: expected {night.shape[1]}x{night.shape[0]} like the night, "
             f"got {reference.shape[1]}x{reference.shape[0]}; crop or resize it"
         )
-    levels = _with_channels(to_levels(reference, name="reference"), pair.night.shape[-3])
+    levels = with_channels(to_levels(reference, name="reference"), pair.night.shape[-3])
     weights = importance.dynamic_importance(
         pair.night,
         levels,
@@ -219,29 +264,27 @@ def _dynamic_weights(reference: Array, night: Array, pair: _Pair, settings: Sett
 
 
 def _given_importance(given: Array, pair: _Pair) -> Array:
-    xp = array_module(given, pair.night)
-    if given.dtype == bool:
-        given = given.astype(xp.float32)
-    levels = to_levels(given, name="importance")
-    size = tuple(levels.shape[-2:])
+    array_module(given, pair.night)
+    share = to_share(given, name="importance")
+    size = tuple(share.shape)
     if size not in (pair.night_size, pair.size):
-        raise ValueError(
+        raise PairError(
             f"importance: expected {pair.night_size[1]}x{pair.night_size[0]} like the night, "
             f"got {size[1]}x{size[0]}; resize it"
         )
-    return enlarged(levels.mean(axis=0) / numpy.float32(255.0), pair.size)
+    return enlarged(share, pair.size)
 
 
 def _fused_picture(
     pair: _Pair, weights: Array, areas: AreasLike, settings: Settings, *, larger_where_zero: bool
-) -> Array:
+) -> FusedPair:
     masks = pair.area_masks(areas)
     weights, day_only = masks.apply(weights[None], 0, numpy.zeros(1))
     night = enlarged(pair.night, pair.size)[None]
     u, _ = _reconstructed(pair.day, night, weights, day_only, settings, larger_where_zero)
     moments = normalise.blend_moments(u, pair.day, night, weights)
     c1, c2 = normalise.affine_from_moments(moments, u.shape[-2] * u.shape[-1])
-    return from_levels(normalise.apply_affine(u, c1, c2)[0], pair.form)
+    return FusedPair(from_levels(normalise.apply_affine(u, c1, c2)[0], pair.form), weights[0])
 
 
 # ------------------------------------------------------------------------------------------- video
@@ -580,7 +623,7 @@ class _Pair:
         image_format(day, name="day")
         check_pair(tuple(day.shape[:2]), tuple(night.shape[:2]))
         night_levels = to_levels(night, name="night")
-        day_levels = _with_channels(to_levels(day, name="day"), night_levels.shape[0])
+        day_levels = with_channels(to_levels(day, name="day"), night_levels.shape[0])
         return cls(day_levels, night_levels, form)
 
     @property
@@ -594,14 +637,3 @@ class _Pair:
     def area_masks(self, areas: AreasLike) -> AreaMasks:
         loaded = [] if areas is None else load_areas(areas)
         return AreaMasks(loaded, self.night_size, self.size, array_module(self.day))
-
-
-def _with_channels(levels: Array, channels: int) -> Array:
-    """Levels with as many channels as wanted: grey repeated, or colour weighed to grey."""
-    xp = array_module(levels)
-    if levels.shape[0] == channels:
-        return levels
-    if channels == 1:
-        weights = xp.asarray(LUMA, dtype=numpy.float32)[:, None, None]
-        return (levels * weights).sum(axis=0, keepdims=True)
-    return xp.repeat(levels, channels, axis=0)

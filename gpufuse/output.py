@@ -1,6 +1,6 @@
 """Output files that appear under their name only when they are complete.
 
-A file is written beside its final name as ``<stem>.part-<random><suffix>``, flushed to the disk and then
+A file is written beside its final name as ``<name>.part-<random>``, flushed to the disk and then
 renamed, and the folder is flushed too. So a file under the final name is whole, whenever the
 process or the machine stopped. Without `overwrite` an existing file is never replaced, not even
 one that appeared in the meantime.
@@ -134,7 +134,7 @@ class OutputFile:
         check_output(path, overwrite=overwrite)
         self.path = Path(path)
         self.overwrite = overwrite
-        self.part = self.path.with_name(f"{self.path.stem}.part-{secrets.token_hex(4)}{self.path.suffix}")
+        self.part = self.path.with_name(f"{self.path.name}.part-{secrets.token_hex(4)}")
         self._open = True
         try:
             # The usual permissions, unlike those of a temporary file.

@@ -141,6 +141,7 @@ class Settings:
             raise ConfigError(
                 f"{path}: expected a readable settings file, found none ({error}); check the path"
             ) from error
+        _check_names(table)
         return cls().replace(**{name: _none_if_auto(value) for name, value in table.items()})
 
     def with_words(self, words: Iterable[str]) -> Settings:
@@ -172,8 +173,11 @@ class Settings:
 
 
 _AT_LEAST = {"fit_window": 1, "sigma": 0.01, "brightness_threshold": 0.001, "difference_span": 0.001}
-_FINITE = {
-    "feather", "difference_span", "difference_smoothing", "importance_gain", "night_gain",
+_AT_MOST = {
+    "importance_gain": 1e6, "night_gain": 1e6, "feather": 1000, "difference_smoothing": 1000,
+    "gradient_threshold": 1e6, "intensity_threshold": 1e6, "motion_threshold": 1e6,
+    "difference_threshold": 1e6, "difference_span": 1e6, "passes": 100, "cycles": 100,
+    "c": 10000, "fit_window": 20001,
 }  # fmt: skip
 
 
@@ -227,8 +231,10 @@ def _checked_number(name: str, value: Any, kind: type) -> Any:
     except (TypeError, ValueError, OverflowError):
         raise ConfigError(f"{name}: expected {noun}, got {value!r}; see the table of settings") from None
     least = _AT_LEAST.get(name, 0)
-    if number < least or (name in _FINITE and math.isinf(number)):
-        raise ConfigError(f"{name}: expected {noun} from {least:g}, got {value!r}; see the table of settings")
+    most = _AT_MOST.get(name, math.inf)
+    if not least <= number <= most:
+        bounds = f"from {least:g}" + (f" to {most:g}" if most < math.inf else "")
+        raise ConfigError(f"{name}: expected {noun} {bounds}, got {value!r}; see the table of settings")
     return kind(number)
 
 

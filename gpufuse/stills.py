@@ -17,7 +17,7 @@ from gpufuse.arrays import ImageFormat, from_levels, image_format, to_levels
 from gpufuse.errors import DamagedInputError, GpufuseError, InputError, LimitError, OutputError
 from gpufuse.output import OutputFile, check_output, output_error
 
-__all__ = ["MAX_PIXELS", "is_still", "natural_key", "read_still", "write_still"]
+__all__ = ["MAX_PIXELS", "check_still_output", "is_still", "natural_key", "read_still", "write_still"]
 
 MAX_PIXELS = 67_108_864
 """Pixels of the largest picture read unless told otherwise (8192 x 8192)."""
@@ -296,6 +296,29 @@ def _turn(pixels: numpy.ndarray, orientation: int) -> numpy.ndarray:
     return numpy.ascontiguousarray(pixels)
 
 
+def check_still_output(path: str | Path, *, overwrite: bool = False) -> None:
+    """Check that a still may be written, before any work is done for it.
+
+    Parameters
+    ----------
+    path : str or Path
+        Ends in ``.png``, ``.tif``, ``.tiff``, ``.jpg`` or ``.jpeg``.
+    overwrite : bool
+        Whether a file of that name may be replaced.
+
+    Raises
+    ------
+    OutputError
+        For another suffix, and as `gpufuse.output.check_output`.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in _WRITERS:
+        raise OutputError(
+            f"{path.name}: expected a name ending in {', '.join(_WRITERS)}, found {path.suffix!r}; rename it"
+        )
+    check_output(path, overwrite=overwrite)
+
+
 def write_still(path: str | Path, image: numpy.ndarray, *, overwrite: bool = False) -> None:
     """Write a still image, complete or not at all.
 
@@ -317,13 +340,9 @@ def write_still(path: str | Path, image: numpy.ndarray, *, overwrite: bool = Fal
         As `gpufuse.arrays.to_levels`.
     """
     path = Path(path)
-    kind = _WRITERS.get(path.suffix.lower())
-    if kind is None:
-        raise OutputError(
-            f"{path.name}: expected a name ending in {', '.join(_WRITERS)}, found {path.suffix!r}; rename it"
-        )
+    check_still_output(path, overwrite=overwrite)
+    kind = _WRITERS[path.suffix.lower()]
     form = image_format(image)
-    check_output(path, overwrite=overwrite)
     if form.dtype.kind == "f" or (form.dtype == numpy.uint16 and kind == "JPEG"):
         form = ImageFormat(numpy.dtype(numpy.uint8), form.colour)
         image = from_levels(to_levels(image), form)

@@ -84,14 +84,14 @@ def test_stages_know_neither_each_other_nor_what_is_above(stage):
 
 def test_only_fusion_and_what_stands_above_it_knows_several_stages():
     several = {name for name, targets in EDGES.items() if len(targets & STAGES) > 1}
-    assert several <= {"fusion", "enhance", "demo", "cli"}
+    assert several <= {"fusion", "enhance", "pair", "demo", "cli"}
     assert "fusion" in several
 
 
 def test_the_top_is_imported_from_above_only():
     assert importers("cli") <= {"__main__"}
-    assert importers("enhance", "demo", "device") <= {"cli", "enhance", "demo", "__main__"}
-    assert importers("fusion") <= {"cli", "enhance", "demo"}
+    assert importers("enhance", "demo", "device") <= {"cli", "enhance", "pair", "demo", "__main__"}
+    assert importers("fusion") <= {"cli", "enhance", "pair", "demo"}
 
 
 def test_fusion_and_stages_read_and_write_no_files():

@@ -6,6 +6,8 @@ import pytest
 
 from gpufuse import areas, errors
 from gpufuse.areas import Area, AreaMasks, load_areas
+from gpufuse.errors import ConfigError
+from gpufuse.stills import write_still
 
 SIZE = (20, 30)
 SQUARE = [(5, 4), (14, 4), (14, 11), (5, 11)]
@@ -249,12 +251,10 @@ def test_wrong_masks(tmp_path):
         errors.ConfigError, match="area mask: expected 30x20 like the night, got 20x30; paint it"
     ):
         applied(Area("day", mask=numpy.zeros((30, 20), numpy.uint8)))
-    with pytest.raises(
-        errors.ConfigError, match=r"none.png: expected a grey picture as area mask, found none"
-    ):
+    with pytest.raises(errors.ConfigError, match=r"area mask: none.png: expected a file, found none"):
         applied(Area("day", mask=tmp_path / "none.png"))
     (tmp_path / "text.png").write_text("no picture")
-    with pytest.raises(errors.ConfigError, match=r"text.png: expected a grey picture as area mask"):
+    with pytest.raises(errors.ConfigError, match=r"area mask: text.png: expected a still image"):
         applied(Area("day", mask=str(tmp_path / "text.png")))
     with pytest.raises(ValueError, match=r"area mask: expected float values in \[0, 1\]"):
         applied(Area("day", mask=numpy.full(SIZE, 2.0)))
@@ -270,3 +270,15 @@ def test_a_mask_in_a_file_that_is_no_path(tmp_path, value):
 
 def test_public_names():
     assert set(areas.__all__) == {"Area", "AreaMasks", "load_areas"}
+
+
+def test_mask_files_are_read_like_all_stills(tmp_path):
+    half = numpy.full((6, 8), 32768, numpy.uint16)
+    write_still(tmp_path / "deep.png", half)
+    masks = AreaMasks(load_areas([{"fill": "night", "mask": str(tmp_path / "deep.png")}]), (6, 8), (6, 8))
+    weights, _ = masks.apply(numpy.zeros((1, 6, 8), numpy.float32), 0, numpy.zeros(1))
+    assert abs(weights - 0.5).max() < 1e-4
+    playlist = tmp_path / "list.m3u8"
+    playlist.write_text("#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:9/x.ts\n")
+    with pytest.raises(ConfigError, match=r"area mask: list\.m3u8: expected"):
+        AreaMasks(load_areas([{"fill": "night", "mask": str(playlist)}]), (6, 8), (6, 8))

@@ -286,6 +286,83 @@ def test_output_that_cannot_be_written_ends_with_7(fails: Callable[..., str], fo
     )
 
 
+def test_inputs_are_never_written_to(fails: Callable[..., str], folder: Path) -> None:
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    night, day = str(folder / "night.mp4"), "day.png"
+    for words in (
+        ["enhance", night, "--day", day, "-o", "night.mp4", "--overwrite"],
+        ["enhance", "night.mp4", "--day", "night.mp4", "-o", night, "--overwrite"],
+        ["enhance", night, "--day", day, "-o", "o.mp4", "--write-importance", str(folder / "o.mp4")],
+        ["fuse", day, day, "-o", str(folder / "day.png"), "--overwrite"],
+        ["fuse", day, day, "-o", "o.png", "--write-importance", str(folder / "o.png")],
+        ["background", "night.mp4", "-o", "o.mp4"],
+        ["fuse", day, day, "-o", "o.xyz", "--write-importance", "w.png"],
+    ):
+        line = fails(7, *words)
+        assert "a name of its own" in line or "a name ending in" in line
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_limits_end_with_5(fails: Callable[..., str]) -> None:
+    words = ["enhance", "night.mp4", "--day", "day.png"]
+    assert "expected at most 5 frames" in fails(5, *words, "--max-frames", "5")
+    assert "expected at most 0.1 s" in fails(5, *words, "--max-seconds", "0.1")
+    assert "expected at most 100 pixels" in fails(5, *words, "--max-pixels", "100")
+    assert "--max-frames: expected more than 0, got 0" in fails(2, *words, "--max-frames", "0")
+
+
+def test_an_importance_of_another_size_ends_with_6(fails: Callable[..., str], folder: Path) -> None:
+    write_still("w.png", numpy.zeros((24, 32), numpy.uint8))
+    line = fails(6, "fuse", "day.png", "day.png", "-o", "o.png", "--importance", "w.png")
+    assert "importance: expected 64x36 like the night, got 32x24" in line
+
+
+def test_an_unquoted_pattern_is_explained(fails: Callable[..., str]) -> None:
+    assert "a pattern of stills needs quotes" in fails(2, "enhance", "a.png", "b.png", "--day", "day.png")
+
+
+def test_a_mistake_of_ours_ends_with_70(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("gpufuse.device.diagnosis", lambda: 1 / 0)
+    assert main(["doctor"]) == 70
+    err = capsys.readouterr().err
+    assert "ZeroDivisionError" in err
+    assert "this is a mistake in gpufuse" in err
+
+
+def test_damage_of_the_day_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = write_clip(folder / "day.mkv", numpy.repeat(street()[None], 60, axis=0)).read_bytes()
+    (folder / "cut.mkv").write_bytes(whole[: len(whole) * 3 // 4])
+    words = ["--day", "cut.mkv", "--on-damage", "salvage"]
+    assert main(["enhance", "night.mp4", *words]) == 1
+    assert "ends" in capsys.readouterr().err
+    write_still("n.png", night_frames(1)[0])
+    assert main(["enhance", "n.png", *words]) == 1
+    assert main(["background", "cut.mkv", "-o", "p.png", "--on-damage", "salvage"]) == 1
+    assert main(["background", "cut.mkv", "-o", "q.png"]) == 4
+    assert not Path("q.png").exists()
+
+
+def test_a_day_clip_serves_fuse_too(folder: Path) -> None:
+    write_clip(folder / "day.mp4", numpy.repeat(street()[None], 5, axis=0))
+    write_still("n.png", night_frames(1)[0])
+    assert main(["fuse", "day.mp4", "n.png", "-o", "o.png"]) == 0
+    assert read_still("o.png").shape == (*SIZE, 3)
+
+
+def test_the_importance_written_is_the_one_used(folder: Path) -> None:
+    Path("areas.toml").write_text(
+        '[[area]]\nfill = "night"\npolygon = [[5, 5], [30, 5], [30, 30], [5, 30]]\n'
+    )
+    write_still("n.png", (street() * 0.1).astype(numpy.uint8))
+    options = ["--areas", "areas.toml", "--write-importance"]
+    assert main(["enhance", "n.png", "--day", "day.png", *options, "w.png"]) == 0
+    assert main(["fuse", "day.png", "n.png", "-o", "o.png", *options, "v.png"]) == 0
+    assert read_still("w.png")[15, 15] == read_still("v.png")[15, 15] == 255
+    assert (read_still("o.png") == read_still("n-enhanced.png")).all()
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_read_only_folder_ends_with_7(fails: Callable[..., str], folder: Path) -> None:
     closed = folder / "closed"
@@ -313,7 +390,7 @@ def test_an_interrupt_ends_with_130_and_leaves_nothing(folder: Path, number: int
         env={**os.environ, "PYTHONPATH": str(Path(gpufuse.__file__).parents[1])},
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
-    while not list(folder.glob("o.part-*")):  # it has begun to write
+    while not list(folder.glob("o.mp4.part-*")):  # it has begun to write
         assert run.poll() is None
         time.sleep(0.01)
     run.send_signal(number)

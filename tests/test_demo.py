@@ -32,9 +32,19 @@ def test_demo_writes_clip_sheet_and_figures(tmp_path: Path) -> None:
 
 def test_demo_replaces_nothing_unasked(tmp_path: Path) -> None:
     (tmp_path / "night.mp4").write_text("mine")
-    with pytest.raises(OutputError, match=r"night\.mp4: expected a new name, found that it exists"):
+    with pytest.raises(OutputError, match=r"expected a new folder, found night\.mp4 in it"):
         run_demo(tmp_path, width=32, height=18, frames=2)
     assert [path.name for path in tmp_path.iterdir()] == ["night.mp4"]
     run_demo(tmp_path, width=32, height=18, frames=2, overwrite=True)
     with open_clip(tmp_path / "night.mp4") as clip:
         assert len(list(clip)) == 2
+
+
+def test_an_interrupted_demo_leaves_nothing(tmp_path: Path) -> None:
+    def interrupt(line: str) -> None:
+        if "judging" in line:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_demo(tmp_path, width=32, height=18, frames=2, tell=interrupt)
+    assert list(tmp_path.iterdir()) == []

@@ -82,6 +82,35 @@ def test_clips_shorter_than_any_window(tmp_path: Path, frames: int) -> None:
     assert report.output == tmp_path / "night-enhanced.mp4"
 
 
+@pytest.mark.parametrize(("height", "width"), [(47, 63), (48, 63), (1, 1)])
+def test_comparison_of_odd_sizes(tmp_path: Path, height: int, width: int) -> None:
+    with ClipWriter(tmp_path / "night.mp4", width, height, Fraction(1, 25), 25) as clip:
+        clip.write_chunk(numpy.full((2, 3, height, width), 20, numpy.float32), [0, 1])
+    write_still(tmp_path / "day.png", day_picture(height, width))
+    report = enhance(tmp_path / "night.mp4", tmp_path / "day.png", compare=True)
+    assert decoded(report.output).shape == (2, 3, height, width)
+    assert len(decoded(report.extras[0])) == 2
+
+
+def test_no_output_stays_when_one_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    night = write_night(tmp_path / "night.mp4", 3, 20, 30)
+    write_still(tmp_path / "day.png", day_picture(20, 30))
+    close = ClipWriter.close
+
+    def fail_for_the_result(writer: ClipWriter) -> None:
+        if writer.path.name == "o.mp4":
+            writer.discard()
+            raise OutputError("no space")
+        close(writer)
+
+    monkeypatch.setattr(ClipWriter, "close", fail_for_the_result)
+    with pytest.raises(OutputError, match="no space"):
+        enhance(
+            night, tmp_path / "day.png", tmp_path / "o.mp4", compare=True, write_importance=tmp_path / "w.mp4"
+        )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["day.png", "night.mp4"]
+
+
 def test_the_result_has_the_size_of_a_larger_day(tmp_path: Path) -> None:
     night = write_night(tmp_path / "night.mp4", 4, 36, 64)
     write_still(tmp_path / "day.png", day_picture(72, 128))
@@ -93,7 +122,7 @@ def test_the_result_has_the_size_of_a_larger_day(tmp_path: Path) -> None:
 def test_outputs_need_names_of_their_own(tmp_path: Path) -> None:
     night = write_night(tmp_path / "night.mp4", 2, 20, 30)
     write_still(tmp_path / "day.png", day_picture(20, 30))
-    with pytest.raises(OutputError, match=r"o\.mp4: expected a name for each output, found it twice"):
+    with pytest.raises(OutputError, match=r"o\.mp4: expected a name of its own for each output"):
         enhance(night, tmp_path / "day.png", tmp_path / "o.mp4", write_importance=tmp_path / "o.mp4")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["day.png", "night.mp4"]
 

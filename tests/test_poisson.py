@@ -395,8 +395,20 @@ def test_wrong_arguments():
         poisson.solve(rhs[0])
     with pytest.raises(ValueError, match="rhs: expected finite"):
         poisson.solve(rhs + numpy.nan)
+    with pytest.raises(ValueError, match=r"rhs: expected shape \(..., H, W\), got \(0, 5\)"):
+        poisson.solve(rhs[:0])
     with pytest.raises(TypeError, match="expected NumPy or CuPy arrays, got list"):
         poisson.solve([[1.0, 2.0]])
+
+
+@pytest.mark.parametrize("shape", [(4, 5), (1, 30), (2, 90), (61, 83), (400, 360)])
+@pytest.mark.parametrize("value", [numpy.nan, numpy.inf, -numpy.inf])
+@pytest.mark.parametrize("method", poisson.METHODS)
+def test_one_pixel_that_is_not_finite_is_refused(shape, value, method):
+    rhs = numpy.zeros((3, *shape), numpy.float32)
+    rhs[1, shape[0] // 2, shape[1] // 3] = value
+    with pytest.raises(ValueError, match="rhs: expected finite grey levels, got NaN or infinity"):
+        poisson.solve(rhs, method=method)
 
 
 def test_multigrid_on_a_gpu_is_refused_in_one_line(monkeypatch):

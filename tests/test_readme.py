@@ -69,3 +69,7 @@ def test_the_areas_example_is_read(tmp_path: Path) -> None:
 def test_pictures_exist() -> None:
     for picture in re.findall(r"!\[.*?\]\((.*?)\)", README):
         assert (ROOT / picture).is_file()
+
+
+def test_every_figure_is_filled_in() -> None:
+    assert not re.findall(r"@[A-Z]+@", README)

@@ -70,7 +70,7 @@ BAD = [
     ("sigma", True, "a number, got True"),
     ("sigma", [1], "a number"),
     ("brightness_threshold", 0, "from 0.001"),
-    ("passes", -1, "a whole number from 0, got -1"),
+    ("passes", -1, "a whole number from 0 to 100, got -1"),
     ("passes", 1.5, "a whole number, got 1.5"),
     ("passes", math.inf, "a whole number, got inf"),
     ("passes", None, "a whole number, got None"),
@@ -95,7 +95,7 @@ BAD = [
     ("method", "fft", "'multigrid' or 'dct', got 'fft'"),
     ("cycles", -1, "from 0"),
     ("padding", "mirror", "'none' or 'square', got 'mirror'"),
-    ("fit_window", 0, "a whole number from 1, got 0"),
+    ("fit_window", 0, "a whole number from 1 to 20001, got 0"),
     ("fit_window", 1.5, "a whole number"),
 ]
 

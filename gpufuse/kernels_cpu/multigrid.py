@@ -31,22 +31,27 @@ COARSEST_CELLS = 128
 SERIAL_CELLS = 131072
 """A level of at most so many cells is not cut into bands: waiting would cost more than it saves."""
 
-FIRST, DOWN, MIDDLE, LAST = range(4)
-"""The kinds of pass: from interpolated solution down, from zero down, up and down again, up."""
+FIRST, MIDDLE, LAST, NEST, DOWN, UP = range(6)
+"""The kinds of pass. On the finest level: from the interpolated solution down; up and down again; up.
+
+On the levels below: from the interpolated solution down; from zero down; up.
+"""
 
 STEPS = (
-    numpy.array([0.602, 0.562, 1.553], numpy.float32),
-    numpy.array([0.749, 1.045], numpy.float32),
-    numpy.array([0.424, 0.454, 0.936, 1.701], numpy.float32),
-    numpy.array([0.819, 3.405], numpy.float32),
+    numpy.array([0.503, 1.212], numpy.float32),
+    numpy.array([0.551, 0.908, 1.701], numpy.float32),
+    numpy.array([0.654, 2.619], numpy.float32),
+    numpy.array([0.186, 0.948], numpy.float32),
+    numpy.array([0.543, 1.037], numpy.float32),
+    numpy.array([0.719, 3.959], numpy.float32),
 )
 """Step lengths of the relaxations, by kind of pass.
 
 ``u + step / diagonal * (A u - f)`` multiplies an error of eigenvalue x, which lies in [0, 2], by 1 - step x.
 Steps from Chebyshev polynomials on [1/2, 2], the waves shorter than 4 cells, damp these best; the steps
-here began there and were then fitted to make the largest error after one and two cycles smallest, on
-pictures of six sizes. That makes the error of the default cycles several times smaller, on other
-sizes and pictures too.
+here began there and were then fitted together, to make the largest error after the default cycles
+smallest on pictures of many sizes. That divides the error by several, on other sizes and pictures too,
+and so saves relaxations.
 """
 
 
@@ -262,7 +267,7 @@ def _correct_row(
 
 @kernel
 def _first_row(
-    ring: numpy.ndarray,
+    o: numpy.ndarray,
     r: int,
     f: numpy.ndarray,
     step: float,
@@ -270,9 +275,9 @@ def _first_row(
     last: numpy.ndarray,
     special: bool,
 ) -> None:
-    """Stage 1 where u = 0: the relaxation without its neighbours."""
+    """Stage 1 where u = 0: the relaxation without its neighbours, put into `o`."""
     n = f.shape[1]
-    o, source = ring[1, r % 3, 1 : n + 1], f[r]
+    source = f[r]
     height, share = faces[r, 2], faces[r, 3]
     gain = -step / (numpy.float32(2.0) * height + share)
     for i in range(n):
@@ -284,6 +289,7 @@ def _first_row(
 
 @kernel
 def _relax_row(
+    o: numpy.ndarray,
     ring: numpy.ndarray,
     stage: int,
     r: int,
@@ -293,10 +299,10 @@ def _relax_row(
     last: numpy.ndarray,
     special: bool,
 ) -> None:
-    """``u + step / diagonal * (A u - f)`` from the stage before."""
+    """``u + step / diagonal * (A u - f)`` from the stage before, put into `o`."""
     n = f.shape[1]
     before, centre = stage - 1, r % 3
-    o, c = ring[stage, centre, 1 : n + 1], ring[before, centre, 1 : n + 1]
+    c = ring[before, centre, 1 : n + 1]
     w, e = ring[before, centre, :n], ring[before, centre, 2 : n + 2]
     a = ring[before, max(r - 1, 0) % 3, 1 : n + 1]
     b = ring[before, min(r + 1, f.shape[0] - 1) % 3, 1 : n + 1]
@@ -318,40 +324,38 @@ def _relax_row(
 
 @kernel
 def _residual_row(
-    ring: numpy.ndarray,
-    stage: int,
-    r: int,
-    f: numpy.ndarray,
-    faces: numpy.ndarray,
+    a: numpy.ndarray,
+    c: numpy.ndarray,
+    b: numpy.ndarray,
+    source: numpy.ndarray,
+    face: numpy.ndarray,
     last: numpy.ndarray,
     special: bool,
     total: numpy.ndarray,
     add: bool,
 ) -> None:
-    """``f - A u`` of a stage, put into `total` or added to it."""
-    n = f.shape[1]
-    centre = r % 3
-    o, c = total[:n], ring[stage, centre, 1 : n + 1]
-    w, e = ring[stage, centre, :n], ring[stage, centre, 2 : n + 2]
-    a = ring[stage, max(r - 1, 0) % 3, 1 : n + 1]
-    b = ring[stage, min(r + 1, f.shape[0] - 1) % 3, 1 : n + 1]
-    source = f[r]
-    north, south, height = faces[r, 0], faces[r, 1], faces[r, 2]
+    """``f - A u`` of row `c` between `a` and `b`, put into `total` or added to it."""
+    n = c.size
+    north, south, height = face[0], face[1], face[2]
     diagonal = north + south + numpy.float32(2.0) * height
-    before = (o[max(0, n - 2)], o[n - 1])
-    if add:
-        for i in range(n):
-            o[i] += source[i] + diagonal * c[i] - (north * a[i] + south * b[i] + height * (w[i] + e[i]))
-    else:
-        for i in range(n):
-            o[i] = source[i] + diagonal * c[i] - (north * a[i] + south * b[i] + height * (w[i] + e[i]))
+    if not add:
+        total[:n] = numpy.float32(0.0)
+    start = (total[max(0, n - 2)], total[n - 1])
+    for i in (0, n - 1):  # beyond an end is a repetition of the end
+        side = c[max(0, i - 1)] + c[min(i + 1, n - 1)]
+        total[i] += source[i] + diagonal * c[i] - (north * a[i] + south * b[i] + height * side)
+    inner, w, e = total[1 : n - 1], c[: n - 2], c[2:]
+    inner_a, inner_c, inner_b, inner_source = a[1 : n - 1], c[1 : n - 1], b[1 : n - 1], source[1 : n - 1]
+    for i in range(inner.size):
+        across = north * inner_a[i] + south * inner_b[i] + height * (w[i] + e[i])
+        inner[i] += inner_source[i] + diagonal * inner_c[i] - across
     if special:
         for k in range(max(0, 2 - n), 2):
             i = n - 2 + k
             flow = last[k, 2] * (north * (a[i] - c[i]) + south * (b[i] - c[i]))
-            flow += height * (last[k, 0] * (w[i] - c[i]) + last[k, 1] * (e[i] - c[i]))
-            value = source[i] - flow
-            o[i] = before[k] + value if add else value
+            flow += height * last[k, 0] * (c[max(0, i - 1)] - c[i])
+            flow += height * last[k, 1] * (c[min(i + 1, n - 1)] - c[i])
+            total[i] = start[k] + (source[i] - flow)
 
 
 @kernel
@@ -425,17 +429,28 @@ def _pass(
                     )  # fmt: skip
                 elif has_old:
                     _load_row(ring, r, old)
-            elif stage == 1 and blank:
-                _first_row(ring, r, f, steps[0], faces, last, special)
+                if sweeps == 0:
+                    _store_row(ring, 0, r, new)
             else:
-                _relax_row(ring, stage, r, f, steps[stage - 1], faces, last, special)
-            _close_row(ring, stage, r, width)
-            if stage == sweeps and low <= r < high:
-                _store_row(ring, stage, r, new)
+                # The last stage goes to the result; beyond the band, that belongs to another thread.
+                done = stage == sweeps and low <= r < high
+                o = new[r] if done else ring[stage, r % 3, 1 : width + 1]
+                if stage == 1 and blank:
+                    _first_row(o, r, f, steps[0], faces, last, special)
+                else:
+                    _relax_row(o, ring, stage, r, f, steps[stage - 1], faces, last, special)
+            if stage < sweeps:
+                _close_row(ring, stage, r, width)
         r = front - sweeps - 1
         if has_residual and low <= r < high:
             parent = min(r // 2, coarse_height - 1)
-            _residual_row(ring, sweeps, r, f, faces, last, special, total, r > 2 * parent)
+            above, below = max(r - 1, 0), min(r + 1, height - 1)
+            _residual_row(
+                new[above] if above >= low else ring[sweeps, above % 3, 1 : width + 1],
+                new[r],
+                new[below] if below < high else ring[sweeps, below % 3, 1 : width + 1],
+                f[r], faces[r], last, special, total, r > 2 * parent,
+            )  # fmt: skip
             if r == height - 1 or (r % 2 == 1 and parent < coarse_height - 1):
                 take = mean * numpy.float32(2 * (r - 2 * parent + 1))
                 _pair_row(coarse_f, parent, total, width, take)
@@ -580,7 +595,7 @@ def _correct(depth: int, geometry: Plan, u: numpy.ndarray, f: numpy.ndarray, ste
             True,
             zero,
             _level(f, geometry, level),
-            steps[LAST],
+            steps[UP],
             own,
             below_f,
             False,
@@ -613,7 +628,7 @@ def _nested(depth: int, geometry: Plan, u: numpy.ndarray, f: numpy.ndarray, step
             True,
             zero,
             own_f,
-            steps[FIRST],
+            steps[NEST],
             own,
             below_f,
             True,
@@ -632,7 +647,7 @@ def _nested(depth: int, geometry: Plan, u: numpy.ndarray, f: numpy.ndarray, step
             True,
             zero,
             own_f,
-            steps[LAST],
+            steps[UP],
             own,
             below_f,
             False,
@@ -643,8 +658,9 @@ def _nested(depth: int, geometry: Plan, u: numpy.ndarray, f: numpy.ndarray, step
 
 @kernel
 def _ring(geometry: Plan, steps: Any) -> numpy.ndarray:
-    most = max(max(steps[0].size, steps[1].size), max(steps[2].size, steps[3].size))
-    stages = max(2, most + 1)
+    stages = 2
+    for kind in steps:
+        stages = max(stages, kind.size + 1)
     # Element 1 of each row, the first of the picture, begins a cache line.
     pitch = (geometry.shape[0, 1] + 2 + 15) // 16 * 16
     room = numpy.empty(stages * 4 * pitch + 16, numpy.float32)
@@ -839,9 +855,9 @@ class _Banded:
         for depth in range(1, self.cut):
             for_bands(_project_planes, self.planes, depth, self.geometry, self.f[depth], self.means)
         for depth in range(self.cut - 1, 0, -1):
-            self._pass(depth, FIRST, None, self.first[depth], residual=True)
+            self._pass(depth, NEST, None, self.first[depth], residual=True)
             self._correct(depth + 1)
-            self._pass(depth, LAST, self.first[depth], self.second[depth], residual=False)
+            self._pass(depth, UP, self.first[depth], self.second[depth], residual=False)
         buffers = (self.out, self.first[0])
         for turn in range(self.cycles + 2):
             which = FIRST if turn == 0 else (MIDDLE if turn <= self.cycles else LAST)
@@ -865,7 +881,7 @@ class _Banded:
             self._pass(level, DOWN, None, self.first[level], residual=True, correct=False)
         self._coarse(nested=False)
         for level in range(self.cut - 1, depth - 1, -1):
-            self._pass(level, LAST, self.first[level], self.second[level], residual=False)
+            self._pass(level, UP, self.first[level], self.second[level], residual=False)
 
     def _coarse(self, *, nested: bool) -> None:
         for_bands(
