@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy
 
 from gpufuse.kernels_cpu._compile import kernel
@@ -11,14 +13,13 @@ __all__ = ["susan3d_pass"]
 
 # exp(-x) is computed as p(x / 32) ** 32 with p(z) close to exp(-z) on [0, 1]: a polynomial and five
 # squarings vectorise, a call of exp does not. Least-squares fit on Chebyshev nodes, relative error of
-# the weight below 3e-5. Larger x are cut at 32, where the weight is 1e-14.
-_P0 = numpy.float32(0.999999303)
-_P1 = numpy.float32(-0.99995652)
-_P2 = numpy.float32(0.499535983)
-_P3 = numpy.float32(-0.164785674)
-_P4 = numpy.float32(0.0380881166)
-_P5 = numpy.float32(-0.00500200637)
-_POWER = numpy.float32(32.0)
+# the weight below 6e-4. Larger x are cut at 32, where the weight is 1e-14.
+_P0 = numpy.float32(0.999983196)
+_P1 = numpy.float32(-0.999288069)
+_P2 = numpy.float32(0.494786357)
+_P3 = numpy.float32(-0.152554205)
+_P4 = numpy.float32(0.0249578499)
+_POWER = 32.0
 _ONE = numpy.float32(1.0)
 
 EMPTY_USAN = numpy.float32(1e-6)
@@ -46,9 +47,10 @@ def susan3d_pass(
         As in `gpufuse.denoise.susan3d`.
     """
     closeness = _closeness(sigma)
-    inverse = numpy.float32(1.0 / (threshold * threshold * float(_POWER)))
+    # An infinite threshold leaves differences of 1e-9, not 0: the mean of differences must survive.
+    scale = numpy.float32(max(1.0 / (threshold * math.sqrt(_POWER)), 1e-9))
     count = out.shape[0] * out.shape[1] * out.shape[2]
-    for_bands(_susan3d_rows, count, frames, out, start, closeness, inverse, minimum=32)
+    for_bands(_susan3d_rows, count, frames, out, start, closeness, scale, minimum=32)
 
 
 def _closeness(sigma: float) -> numpy.ndarray:
@@ -60,9 +62,10 @@ def _closeness(sigma: float) -> numpy.ndarray:
 
 
 @kernel
-def _similarity(difference, inverse):  # type: ignore[no-untyped-def]
-    z = min(difference * difference * inverse, _ONE)
-    p = _P0 + z * (_P1 + z * (_P2 + z * (_P3 + z * (_P4 + z * _P5))))
+def _similarity(difference):  # type: ignore[no-untyped-def]
+    """exp(-32 d^2) of a difference in units of the threshold times sqrt(32)."""
+    z = min(difference * difference, _ONE)
+    p = _P0 + z * (_P1 + z * (_P2 + z * (_P3 + z * _P4)))
     p = p * p
     p = p * p
     p = p * p
@@ -71,29 +74,30 @@ def _similarity(difference, inverse):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _accumulate_three(weight, moment, nucleus, left, middle, right, near, inverse):  # type: ignore[no-untyped-def]
+def _accumulate_three(weight, moment, nucleus, left, middle, right, near):  # type: ignore[no-untyped-def]
     """Add the three neighbours of one row to the sums of weights and of weighted differences."""
-    near_left, near_middle, near_right = near[0], near[1], near[2]
+    near_side, near_middle = near[0], near[1]
     for i in range(nucleus.size):
         v = nucleus[i]
         dl = left[i] - v
         dm = middle[i] - v
         dr = right[i] - v
-        wl = near_left * _similarity(dl, inverse)
-        wm = near_middle * _similarity(dm, inverse)
-        wr = near_right * _similarity(dr, inverse)
-        weight[i] += wl + wm + wr
-        moment[i] += wl * dl + wm * dm + wr * dr
+        wl = _similarity(dl)
+        wm = _similarity(dm)
+        wr = _similarity(dr)
+        weight[i] += near_middle * wm + near_side * (wl + wr)
+        moment[i] += near_middle * (wm * dm) + near_side * (wl * dl + wr * dr)
 
 
 @kernel
-def _copy_padded(row, padded):  # type: ignore[no-untyped-def]
+def _copy_padded(row, scale, padded):  # type: ignore[no-untyped-def]
+    """Copy a row in units of the weights, its two ends replicated."""
     width = row.size
-    padded[0] = row[0]
     inner = padded[1:]
     for i in range(width):
-        inner[i] = row[i]
-    padded[width + 1] = row[width - 1]
+        inner[i] = scale * row[i]
+    padded[0] = padded[1]
+    padded[width + 1] = padded[width]
 
 
 @kernel
@@ -110,7 +114,7 @@ def _median_of_ring(above, here, below, x):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _susan3d_rows(first, last, frames, out, start, closeness, inverse):  # type: ignore[no-untyped-def]
+def _susan3d_rows(first, last, frames, out, start, closeness, scale):  # type: ignore[no-untyped-def]
     count, channels, height, width = frames.shape
     padded = numpy.empty((5, 3, width + 2), numpy.float32)
     weight = numpy.empty(width, numpy.float32)
@@ -124,7 +128,7 @@ def _susan3d_rows(first, last, frames, out, start, closeness, inverse):  # type:
             tt = min(max(start + t + k - 2, 0), count - 1)
             for j in range(3):
                 yy = min(max(y + j - 1, 0), height - 1)
-                _copy_padded(frames[tt, c, yy], padded[k, j])
+                _copy_padded(frames[tt, c, yy], scale, padded[k, j])
         weight[:] = numpy.float32(0.0)
         moment[:] = numpy.float32(0.0)
         nucleus = padded[2, 1, 1 : width + 1]
@@ -134,11 +138,12 @@ def _susan3d_rows(first, last, frames, out, start, closeness, inverse):  # type:
                 _accumulate_three(
                     weight, moment, nucleus,
                     row[0:width], row[1 : width + 1], row[2 : width + 2],
-                    closeness[k, j], inverse,
+                    closeness[k, j],
                 )  # fmt: skip
-        target = out[t, c, y]
+        target, source = out[t, c, y], frames[start + t, c, y]
+        unit = _ONE / scale
         for x in range(width):
             if weight[x] < EMPTY_USAN:
-                target[x] = _median_of_ring(padded[2, 0], padded[2, 1], padded[2, 2], x)
+                target[x] = unit * _median_of_ring(padded[2, 0], padded[2, 1], padded[2, 2], x)
             else:
-                target[x] = nucleus[x] + moment[x] / weight[x]
+                target[x] = source[x] + unit * (moment[x] / weight[x])
