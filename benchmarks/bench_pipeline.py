@@ -54,7 +54,7 @@ def bench_enhance(measure: Callable[..., Any], tmp_path: Path) -> None:
 def shares(night: Path, day: Path) -> list[tuple[str, float]]:
     """Milliseconds per frame of each step, each run alone on all threads."""
     settings = gpufuse.Settings()
-    plate = to_levels(day_plate(day))
+    plate = to_levels(day_plate(day).pixels)
     with open_clip(night) as clip:
         started = time.perf_counter()
         chunks = list(clip.chunks(16))[:6]
