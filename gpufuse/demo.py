@@ -14,7 +14,6 @@ import numpy
 
 from gpufuse import baselines
 from gpufuse.arrays import ImageFormat, from_levels, to_levels
-from gpufuse.enhance import enhance
 from gpufuse.errors import GpufuseError, OutputError
 from gpufuse.fusion import chunk_length, fuse_stream
 from gpufuse.report import TruthFigures, sheet, truth_figures
@@ -115,22 +114,22 @@ def _make(
     tell("rendering a street by day and by night")
     scene = render_scene(width=width, height=height, frames=frames)
     write_still(folder / "day.png", scene.day)
-    _write_night(folder / "night.mp4", scene)
+    _write_clip(folder / "night.mp4", scene.night, scene.rate)
     tell("enhancing the night clip")
-    enhance(folder / "night.mp4", folder / "day.png", folder / "enhanced.mp4", settings=settings)
-    tell("judging the result against the truth")
     result, importance = _fused(scene, settings)
+    _write_clip(folder / "enhanced.mp4", result, scene.rate)
+    tell("judging the result against the truth")
     figures = truth_figures(result, scene.day, scene.clean_night, scene.moving, importance, ignore=scene.glow)
     (folder / "figures.txt").write_text(f"{figures}\n", encoding="utf-8")
     write_still(folder / "sheet.png", _sheet(scene, result, importance))
     return figures
 
 
-def _write_night(path: Path, scene: Scene) -> None:
-    frames, height, width, _ = scene.night.shape
-    with ClipWriter(path, width, height, Fraction(1) / scene.rate, scene.rate, crf=12) as clip:
-        for index in range(frames):
-            clip.write_chunk(to_levels(scene.night[index : index + 1], leading=1), [index])
+def _write_clip(path: Path, frames: numpy.ndarray, rate: Fraction) -> None:
+    count, height, width, _ = frames.shape
+    with ClipWriter(path, width, height, 1 / rate, rate, crf=12) as clip:
+        for index in range(count):
+            clip.write_chunk(to_levels(frames[index : index + 1], leading=1), [index])
 
 
 def _fused(scene: Scene, settings: Settings) -> tuple[numpy.ndarray, numpy.ndarray]:

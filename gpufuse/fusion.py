@@ -433,7 +433,9 @@ def chunk_length(shape: tuple[int, ...]) -> int:
     >>> chunk_length((3, 240, 320)), chunk_length((3, 2160, 3840))
     (8, 2)
     """
-    return int(min(_LONGEST_CHUNK, max(_SHORTEST_CHUNK, _CHUNK_SAMPLES // int(numpy.prod(shape)))))
+    length = _CHUNK_SAMPLES // int(numpy.prod(shape))
+    # Even, so that two threads share the planes of a chunk evenly.
+    return min(_LONGEST_CHUNK, max(_SHORTEST_CHUNK, (length + 1) // 2 * 2))
 
 
 def fuse_stream(

@@ -282,7 +282,9 @@ def test_every_halving_leaves_a_last_cell_of_about_one(size):
 
 @pytest.mark.parametrize("shape", [(64, 64), (97, 133), (129, 67), (1, 700), (300, 3)])
 def test_bits_do_not_depend_on_threads_or_on_the_other_planes(shape, threads, monkeypatch):
-    monkeypatch.setattr(multigrid, "SERIAL_CELLS", 256)  # so that small levels are cut into bands too
+    # So that small planes and levels are cut into bands too.
+    monkeypatch.setattr(multigrid, "SERIAL_CELLS", 256)
+    monkeypatch.setattr(multigrid, "BANDED_CELLS", 256)
     rhs = numpy.stack([scene_rhs(*shape, seed) for seed in range(5)]) + numpy.float32(0.3)
     threads(1)
     expected = poisson.solve(rhs)

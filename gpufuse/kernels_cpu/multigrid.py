@@ -31,6 +31,10 @@ COARSEST_CELLS = 128
 SERIAL_CELLS = 131072
 """A level of at most so many cells is not cut into bands: waiting would cost more than it saves."""
 
+BANDED_CELLS = 524288
+"""A plane of at most so many cells is left to one thread: bands would gain milliseconds, and cost seconds
+of compilation on a first run."""
+
 FIRST, MIDDLE, LAST, NEST, DOWN, UP = range(6)
 """The kinds of pass. On the finest level: from the interpolated solution down; up and down again; up.
 
@@ -968,7 +972,7 @@ def solve(rhs: numpy.ndarray, cycles: int) -> numpy.ndarray:
     # unless it is too little for that to pay.
     threads = get_threads()
     whole = len(rhs)
-    if threads > 1 and rhs[0:1].size > SERIAL_CELLS and len(geometry.shape) > 1:
+    if threads > 1 and rhs[0:1].size > BANDED_CELLS and len(geometry.shape) > 1:
         whole -= whole % threads
     if whole:
         for_bands(_whole_planes, whole, geometry, rhs[:whole], out[:whole], cycles, steps)
