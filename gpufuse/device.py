@@ -16,7 +16,7 @@ __all__ = ["Device", "DeviceName", "diagnosis", "select_device"]
 
 DeviceName = Literal["auto", "cpu", "cuda"]
 
-_PACKAGES = ("numpy", "scipy", "numba", "av", "imageio", "pillow", "tqdm")
+_PACKAGES = ("numpy", "scipy", "numba", "av", "pillow", "tqdm")
 
 
 @dataclass(frozen=True)
