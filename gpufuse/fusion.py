@@ -194,8 +194,8 @@ def fused_pair(
         As `fuse`.
     """
     settings = settings or Settings()
-    pair = _Pair.of(day, night, settings)
-    weights = pair_importance(day, night, reference=reference, importance=importance, settings=settings)
+    pair = _Pair.of(day, night)
+    weights = _weights(pair, reference, importance, settings)
     larger = settings.larger_where_zero and reference is not None
     return _fused_picture(pair, weights, areas, settings, larger_where_zero=larger)
 
@@ -225,11 +225,15 @@ def pair_importance(
         As `fuse`.
     """
     settings = settings or Settings()
-    pair = _Pair.of(day, night, settings)
-    if importance is not None:
-        return _given_importance(importance, pair)
+    return _weights(_Pair.of(day, night), reference, importance, settings)
+
+
+def _weights(pair: _Pair, reference: Array | None, given: Array | None, settings: Settings) -> Array:
+    """Importance at the day's size: the one given, or by reference, or of the static pair."""
+    if given is not None:
+        return _given_importance(given, pair)
     if reference is not None:
-        return _dynamic_weights(reference, night, pair, settings)
+        return _dynamic_weights(reference, pair, settings)
     return _static_weights(pair, settings)
 
 
@@ -243,12 +247,12 @@ def _static_weights(pair: _Pair, settings: Settings) -> Array:
     )
 
 
-def _dynamic_weights(reference: Array, night: Array, pair: _Pair, settings: Settings) -> Array:
+def _dynamic_weights(reference: Array, pair: _Pair, settings: Settings) -> Array:
     image_format(reference, name="reference")
-    array_module(reference, night)
-    if tuple(reference.shape[:2]) != tuple(night.shape[:2]):
+    array_module(reference, pair.night)
+    if tuple(reference.shape[:2]) != pair.night_size:
         raise PairError(
-            f"reference: expected {night.shape[1]}x{night.shape[0]} like the night, "
+            f"reference: expected {pair.night_size[1]}x{pair.night_size[0]} like the night, "
             f"got {reference.shape[1]}x{reference.shape[0]}; crop or resize it"
         )
     levels = with_channels(to_levels(reference, name="reference"), pair.night.shape[-3])
@@ -383,7 +387,7 @@ def _fused_frames(
     if first is nothing:
         return
     image_format(first, name="frames[0]")
-    pair = _Pair.of(day, first, settings)
+    pair = _Pair.of(day, first)
     masks = pair.area_masks(areas)
     if masks.timed:
         raise ConfigError(
@@ -619,7 +623,7 @@ class _Pair:
     form: ImageFormat
 
     @classmethod
-    def of(cls, day: Array, night: Array, settings: Settings) -> _Pair:
+    def of(cls, day: Array, night: Array) -> _Pair:
         array_module(day, night)
         form = image_format(night, name="night")
         image_format(day, name="day")

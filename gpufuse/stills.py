@@ -233,7 +233,9 @@ def _check_jpeg(path: Path) -> None:
     try:
         _decode(data, "mjpeg", path)
     except (av.error.PatchWelcomeError, NotImplementedError):
-        return  # a kind of JPEG that only Pillow reads
+        # FFmpeg's words for a feature it does not have, such as arithmetic coding: no sign of damage, and
+        # Pillow reads it.
+        return
 
 
 def _smeared_share(pixels: numpy.ndarray) -> float:
