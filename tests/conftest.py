@@ -13,6 +13,28 @@ import gpufuse
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
+def pytest_addoption(parser):
+    parser.addoption("--gpu", action="store_true", help="run the tests of the CUDA kernels on a GPU")
+
+
+@pytest.fixture(params=["check", "fast-reversed"])
+def cp(request):
+    """CuPy: the stand-in whose kernels the emulator runs, or the real one with --gpu."""
+    mode, _, order = request.param.partition("-")
+    if request.config.getoption("--gpu"):
+        if mode != "check":
+            pytest.skip("one run is enough on a GPU")
+        import cupy
+
+        cupy.cuda.Device().use()  # no GPU is a failure here, not a skip
+        yield cupy
+        return
+    from cuemu import fakecupy
+
+    with fakecupy.installed(mode=mode, order=1 if order else 0) as module:
+        yield module
+
+
 @pytest.fixture
 def rng():
     return numpy.random.default_rng(20040120)
