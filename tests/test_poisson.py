@@ -13,6 +13,7 @@ import scipy.fft
 import gpufuse.errors
 import gpufuse.threads
 from gpufuse import poisson
+from gpufuse import hierarchy
 from gpufuse.kernels_cpu import multigrid
 
 LIMIT = 0.25  # grey levels, promised for the default cycles
@@ -103,7 +104,7 @@ def cosine_solution(rhs):
 
 def interpolate(coarse, shape):
     """The coarse correction as a pass adds it."""
-    geometry = multigrid.plan(*shape)
+    geometry = hierarchy.plan(*shape)
     out = numpy.empty(shape, numpy.float32)
     nothing = numpy.zeros(0, numpy.float32)
     run_pass(geometry, out, coarse, out.copy(), nothing, out, coarse.copy(), has_old=False, has_coarse=True)
@@ -228,14 +229,14 @@ def test_restriction_is_the_adjoint_of_piecewise_constants():
 @pytest.mark.parametrize("shape", [(32, 48), (33, 47), (1, 300), (131, 1), (2, 301), (17, 1000)])
 def test_restriction_keeps_the_sum(shape):
     f = numpy.random.default_rng(0).normal(size=shape).astype(numpy.float32)
-    coarse_f = numpy.empty(tuple(multigrid.plan(*shape).shape[1]), numpy.float32)
+    coarse_f = numpy.empty(tuple(hierarchy.plan(*shape).shape[1]), numpy.float32)
     multigrid._restrict(0, len(coarse_f), f, coarse_f, numpy.empty(shape[1], numpy.float32))
     assert coarse_f.sum(dtype=float) == pytest.approx(f.sum(dtype=float), abs=1e-3)
 
 
 @pytest.mark.parametrize("shape", [(32, 48), (33, 47), (1, 300), (131, 1), (2, 301), (17, 1000)])
 def test_interpolation_keeps_constants_and_ramps(shape):
-    half = tuple(multigrid.plan(*shape).shape[1])
+    half = tuple(hierarchy.plan(*shape).shape[1])
     constant = interpolate(numpy.full(half, 7, numpy.float32), shape)
     numpy.testing.assert_allclose(constant, 7, rtol=2e-7)
     y, x = numpy.mgrid[: half[0], : half[1]].astype(numpy.float32)
@@ -258,10 +259,10 @@ def test_restriction_is_proportional_to_the_adjoint_of_interpolation_in_the_mean
 @pytest.mark.parametrize("shape", [(40, 50), (41, 51), (2, 200), (200, 3)])
 def test_relaxation_keeps_the_solution(shape):
     u = numpy.random.default_rng(0).uniform(0, 255, shape).astype(numpy.float32)
-    geometry = multigrid.plan(*shape)
+    geometry = hierarchy.plan(*shape)
     out, coarse = numpy.empty_like(u), numpy.zeros(tuple(geometry.shape[1]), numpy.float32)
     coarse_f = numpy.empty_like(coarse)
-    steps = multigrid.STEPS[multigrid.MIDDLE]
+    steps = hierarchy.STEPS[hierarchy.MIDDLE]
     run_pass(
         geometry, u, coarse, poisson.laplacian(u), steps, out, coarse_f,
         has_old=True, has_coarse=True, has_residual=True,
@@ -274,7 +275,7 @@ def test_relaxation_keeps_the_solution(shape):
 def test_every_halving_leaves_a_last_cell_of_about_one(size):
     count, last, length = size, 1.0, float(size)
     while count > 1:
-        count, last = multigrid._halve(count, last)
+        count, last = hierarchy._halve(count, last)
         length /= 2
         assert count - 1 + last == length
         assert 0.5 <= last < 1.5
@@ -411,9 +412,3 @@ def test_one_pixel_that_is_not_finite_is_refused(shape, value, method):
     rhs[1, shape[0] // 2, shape[1] // 3] = value
     with pytest.raises(ValueError, match="rhs: expected finite grey levels, got NaN or infinity"):
         poisson.solve(rhs, method=method)
-
-
-def test_multigrid_on_a_gpu_is_refused_in_one_line(monkeypatch):
-    monkeypatch.setattr(poisson, "array_module", lambda *arrays: object())
-    with pytest.raises(gpufuse.errors.DeviceError, match="multigrid is not built yet"):
-        poisson.solve(numpy.zeros((4, 5), numpy.float32))
