@@ -204,7 +204,7 @@ def test_doctor_ends_with_a_line_to_paste(capsys: pytest.CaptureFixture[str]) ->
     assert main(["doctor"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1].startswith(f"report    gpufuse={gpufuse.__version__} python=")
-    assert any(line.startswith("device    cpu: ") for line in lines)
+    assert any(line.startswith(("device    cpu: ", "device    cuda: ")) for line in lines)
 
 
 @pytest.mark.parametrize("command", ["enhance", "fuse", "background", "demo", "doctor"])
@@ -372,10 +372,12 @@ def test_a_read_only_folder_ends_with_7(fails: Callable[..., str], folder: Path)
     )
 
 
-def test_a_demanded_gpu_that_is_not_there_ends_with_8(fails: Callable[..., str]) -> None:
-    assert "device: expected a usable GPU, found" in fails(
-        8, "enhance", "night.mp4", "--day", "day.png", "--device", "cuda"
-    )
+def test_a_demanded_gpu_that_is_not_there_ends_with_8(
+    fails: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gpufuse.device.cuda_obstacle", lambda: "no NVIDIA driver")
+    line = fails(8, "enhance", "night.mp4", "--day", "day.png", "--device", "cuda")
+    assert line == "gpufuse: device: expected a usable GPU, found no NVIDIA driver; use --device cpu"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
