@@ -367,7 +367,9 @@ def to_share(picture: Array, *, name: str = "picture") -> Array:
     return to_levels(picture, name=name).mean(axis=0) / numpy.float32(LEVELS)
 
 
-def check_levels(levels: Array, *, name: str = "frames", axes: str = "(T, C, H, W)") -> Array:
+def check_levels(
+    levels: Array, *, name: str = "frames", axes: str = "(T, C, H, W)", check_values: bool = True
+) -> Array:
     """Check planar levels given to a stage, and make them contiguous ``float32``.
 
     Parameters
@@ -377,6 +379,9 @@ def check_levels(levels: Array, *, name: str = "frames", axes: str = "(T, C, H, 
         begins with ``(...``.
     name, axes : str
         For messages and for the number of axes.
+    check_values : bool
+        False: type and shape are checked, but not that values are finite, which needs a look at all of
+        them and, on a GPU, waits for it.
 
     Returns
     -------
@@ -400,7 +405,7 @@ def check_levels(levels: Array, *, name: str = "frames", axes: str = "(T, C, H, 
     with numpy.errstate(invalid="ignore", over="ignore"):
         checked = xp.ascontiguousarray(levels, dtype=numpy.float32)
         # A sum is finite exactly if no term is NaN or infinite (levels are far from overflow).
-        total = checked.sum()
-    if not bool(xp.isfinite(total)):
+        finite = not check_values or bool(xp.isfinite(checked.sum()))
+    if not finite:
         raise ValueError(f"{name}: expected finite grey levels, got NaN or infinity; replace them first")
     return checked

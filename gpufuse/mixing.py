@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy
 
 from gpufuse.arrays import Array, array_module, check_levels
@@ -53,7 +56,8 @@ def mix_gradients(
 
     Notes
     -----
-    ``G = W G_N + (1 - W) G_D``, Algorithms 1 and 2 of Ilie, Raskar and Yu (2004). Synchronises: no.
+    ``G = W G_N + (1 - W) G_D``, Algorithms 1 and 2 of Ilie, Raskar and Yu (2004). Synchronises: yes, to look
+    at the values.
 
     Examples
     --------
@@ -77,6 +81,7 @@ def mixed_divergence(
     larger_where_zero: bool = False,
     night_gain: float = 1.0,
     day_only: Array | None = None,
+    check_values: bool = True,
 ) -> Array:
     """Divergence of `mix_gradients`, without storing the gradients.
 
@@ -84,6 +89,9 @@ def mixed_divergence(
     ----------
     day, night, importance, larger_where_zero, night_gain, day_only
         As in `mix_gradients`.
+    check_values : bool
+        False: shapes and types are checked, but not that values are finite, which needs a look at all of
+        them and, on a GPU, waits for it.
 
     Returns
     -------
@@ -95,6 +103,10 @@ def mixed_divergence(
     TypeError, ValueError
         As `mix_gradients`.
 
+    Notes
+    -----
+    Synchronises: no, but for the look at the values.
+
     Examples
     --------
     >>> import numpy
@@ -102,27 +114,43 @@ def mixed_divergence(
     >>> mixed_divergence(picture, picture, numpy.zeros((1, 3), numpy.float32))
     array([[ 2.,  0., -2.]], dtype=float32)
     """
-    day, night, importance, day_only, flat = _check(day, night, importance, day_only)
-    if array_module(night) is numpy:
-        from gpufuse.kernels_cpu import mixing as twin
-
-        *leading, channels, height, width = night.shape
-        frames = int(numpy.prod(leading))
-        if frames == 0:
-            return numpy.empty_like(night[..., 0, :, :] if flat else night)
-        days = frames if day.ndim > 3 and frames > 1 else 1
-        none = numpy.empty((0, 0, 0), bool)
-        rhs = twin.mixed_divergence(
-            day.reshape(days, channels, height, width),
-            night.reshape(frames, channels, height, width),
-            importance.reshape(frames, height, width),
-            none if day_only is None else day_only.reshape(frames, height, width),
-            bool(larger_where_zero),
-            float(night_gain),
-        ).reshape(night.shape)
-    else:
-        rhs = divergence(*_mixed(day, night, importance, larger_where_zero, night_gain, day_only))
+    day, night, importance, day_only, flat = _check(day, night, importance, day_only, check_values)
+    rhs = _divergence_of_frames(day, night, importance, day_only, larger_where_zero, night_gain)
     return rhs[..., 0, :, :] if flat else rhs
+
+
+def _divergence_of_frames(
+    day: Array,
+    night: Array,
+    importance: Array,
+    day_only: Array | None,
+    larger_where_zero: bool,
+    night_gain: float,
+) -> Array:
+    """The compiled twins, for checked arrays with a channel axis; leading axes become one of frames."""
+    xp = array_module(night)
+    *leading, channels, height, width = night.shape
+    frames = math.prod(leading)
+    if frames == 0:
+        return xp.empty_like(night)
+    twin: Any
+    if xp is numpy:
+        from gpufuse.kernels_cpu import mixing as twin
+    else:
+        from gpufuse.kernels_cuda import mixing as twin
+
+        if channels not in twin.CHANNELS:  # no image has so many
+            return divergence(*_mixed(day, night, importance, larger_where_zero, night_gain, day_only))
+    days = frames if day.ndim > 3 and frames > 1 else 1
+    none = xp.empty((0, 0, 0), bool)
+    return twin.mixed_divergence(
+        day.reshape(days, channels, height, width),
+        night.reshape(frames, channels, height, width),
+        importance.reshape(frames, height, width),
+        none if day_only is None else day_only.reshape(frames, height, width),
+        bool(larger_where_zero),
+        float(night_gain),
+    ).reshape(night.shape)
 
 
 def _mixed(
@@ -154,13 +182,13 @@ def _mixed(
 
 
 def _check(
-    day: Array, night: Array, importance: Array, day_only: Array | None
+    day: Array, night: Array, importance: Array, day_only: Array | None, check_values: bool = True
 ) -> tuple[Array, Array, Array, Array | None, bool]:
     """Validate, and give every image a channel axis; the last item says whether one was added."""
     array_module(day, night, importance)
-    day = check_levels(day, name="day", axes="(..., H, W)")
-    night = check_levels(night, name="night", axes="(..., H, W)")
-    importance = check_levels(importance, name="importance", axes="(..., H, W)")
+    day = check_levels(day, name="day", axes="(..., H, W)", check_values=check_values)
+    night = check_levels(night, name="night", axes="(..., H, W)", check_values=check_values)
+    importance = check_levels(importance, name="importance", axes="(..., H, W)", check_values=check_values)
     flat = bool(night.ndim == importance.ndim)
     if flat:
         day, night = day[..., None, :, :], night[..., None, :, :]
@@ -181,5 +209,5 @@ def _check(
                 f"day_only: expected the shape of importance {tuple(importance.shape)}, "
                 f"got {tuple(day_only.shape)}; give one value per pixel and frame"
             )
-        day_only = array_module(day_only).ascontiguousarray(day_only, dtype=bool)
+        day_only = array_module(day_only, importance).ascontiguousarray(day_only, dtype=bool)
     return day, night, importance, day_only, flat

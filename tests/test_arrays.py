@@ -240,3 +240,10 @@ def test_levels_with_both_infinities_raise_without_warning():
     levels = numpy.array([[numpy.inf, -numpy.inf]], numpy.float32)
     with pytest.raises(ValueError, match="expected finite grey levels"):
         arrays.check_levels(levels, axes="(..., H, W)")
+
+
+def test_values_of_levels_need_not_be_checked():
+    levels = numpy.full((1, 1, 2, 2), numpy.nan, numpy.float32)
+    assert arrays.check_levels(levels, check_values=False) is levels
+    with pytest.raises(ValueError, match="expected shape"):
+        arrays.check_levels(levels[0], check_values=False)

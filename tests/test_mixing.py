@@ -214,3 +214,16 @@ def test_wrong_arguments(function):
         given[k].flat[3] = numpy.nan
         with pytest.raises(ValueError, match=f"{name}: expected finite grey levels"):
             function(*given)
+
+
+def test_values_need_not_be_checked():
+    good, w = numpy.zeros((3, 4, 5), numpy.float32), numpy.zeros((4, 5), numpy.float32)
+    broken = good.copy()
+    broken[1, 2, 3] = numpy.nan
+    rhs = mixing.mixed_divergence(broken, good, w, check_values=False)
+    assert numpy.isnan(rhs[1]).any()
+    assert not numpy.isnan(rhs[::2]).any()
+    with pytest.raises(ValueError, match="expected shapes"):
+        mixing.mixed_divergence(good, good, w[:3], check_values=False)
+    with pytest.raises(TypeError, match="expected float32 grey levels"):
+        mixing.mixed_divergence(good.astype(complex), good, w, check_values=False)

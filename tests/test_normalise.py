@@ -7,7 +7,7 @@ import tolerances
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpufuse import baselines, normalise
+from gpufuse import arrays, baselines, normalise
 
 
 def close(found, expected):
@@ -110,6 +110,52 @@ def test_apply_affine(rng):
     assert found.dtype == numpy.float32
     numpy.testing.assert_allclose(
         found, u * c1[..., None, None] + c2[..., None, None], atol=tolerances.FLOAT32_LEVELS
+    )
+    numpy.testing.assert_array_equal(u, kept)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 5, 12])
+@pytest.mark.parametrize(("before", "after"), [(0, 0), (1, 1), (5, 5), (0, 1), (2, 0), (50, 70)])
+def test_shared_fits_are_the_fits_of_joined_frames(rng, frames, before, after):
+    u, v = rng.normal(0, 40, (2, frames, 2, 5, 7)).astype(numpy.float32)
+    ones = numpy.ones((frames, 5, 7), numpy.float32)
+    moments = normalise.blend_moments(u, v[0], v, ones)
+    c1, c2 = normalise.shared_fits(moments, 0, frames, before, after, 35)
+    assert c1.shape == c2.shape == (frames, 2)
+    assert c1.dtype == c2.dtype == numpy.float64
+    for k, c in numpy.ndindex(frames, 2):
+        together = slice(max(0, k - before), k + after + 1)
+        close((c1[k, c], c2[k, c]), oracles.fit_affine(u[together, c], v[together, c]))
+        shared = moments[together]
+        alone = normalise.affine_from_moments(shared.sum(axis=0), len(shared) * 35)
+        assert (c1[k, c], c2[k, c]) == (alone[0][c], alone[1][c])
+
+
+def test_shared_fits_of_some_frames(rng):
+    moments = rng.random((9, 3, 4))
+    moments[..., 1] += 5  # larger than the square of the mean, as sums are
+    whole = normalise.shared_fits(moments, 0, 9, 2, 1, 7)
+    for start, stop in ((0, 1), (3, 7), (8, 9), (4, 4)):
+        for part, expected in zip(normalise.shared_fits(moments, start, stop, 2, 1, 7), whole, strict=True):
+            numpy.testing.assert_array_equal(part, expected[start:stop])
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float16", "float32", "float64"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_affine_pixels(rng, dtype, channels):
+    u = rng.normal(0, 100, (2, channels, 4, 5)).astype(numpy.float32)
+    kept = u.copy()
+    c1, c2 = rng.normal(size=(2, 2, channels)) * 50
+    form = arrays.ImageFormat(numpy.dtype(dtype), channels == 3)
+    found = normalise.affine_pixels(u, c1, c2, form)
+    assert found.dtype == form.dtype
+    assert found.shape == ((2, 4, 5, 3) if channels == 3 else (2, 4, 5))
+    levels = (u * c1[..., None, None] + c2[..., None, None]).clip(0, 255)
+    white = 1 if form.dtype.kind == "f" else numpy.iinfo(form.dtype).max
+    step = 0.5 + 1e-3 if form.dtype.kind == "u" else 1e-3
+    planar = numpy.moveaxis(found, -1, 1) if channels == 3 else found[:, None]
+    numpy.testing.assert_allclose(
+        planar.astype(float), levels * white / 255, atol=step * max(1, white / 2**14)
     )
     numpy.testing.assert_array_equal(u, kept)
 

@@ -1,0 +1,218 @@
+"""The CUDA kernel of mixed gradients against pixel-by-pixel float64 and against its CPU twin."""
+
+import contextlib
+
+import numpy
+import oracles
+import pytest
+import tolerances
+
+from gpufuse import gradients, mixing
+from gpufuse.kernels_cuda import mixing as launcher
+
+# A warp writes 30 columns, a block 120, a segment has 20 rows.
+SMALL = [
+    (1, 1, 1, 1), (2, 3, 1, 9), (1, 1, 8, 1), (1, 3, 2, 2), (2, 3, 5, 7), (1, 1, 20, 30), (1, 3, 21, 31),
+    (1, 1, 3, 61),
+]  # fmt: skip
+LARGE = [(1, 1, 40, 120), (2, 3, 41, 121), (3, 3, 59, 127), (1, 1, 61, 251), (3, 1, 19, 29)]
+
+FLOAT32_DIVERGENCE = 5 * tolerances.FLOAT32_LEVELS
+"""Four gradients, each with its rounding; fused multiply-add rounds less often than the CPU."""
+
+NEAR_TIE = 1e-5
+"""Relative distance of two energies within which a dozen float32 roundings may choose otherwise."""
+
+
+def whole_levels(rng, shape):
+    """Whole numbers: float32 squares and sums are exact, so ties are decided alike everywhere."""
+    return rng.integers(0, 256, shape).astype(numpy.float32)
+
+
+def arguments(rng, shape, *, own_day=False, levels=whole_levels):
+    """Day, night, importance and day_only; a third of the importance is exactly 0."""
+    frames, channels, height, width = shape
+    return (
+        levels(rng, shape if own_day else (channels, height, width)),
+        levels(rng, shape),
+        rng.choice(numpy.float32([0, 0, 0.25, 0.5, 1]), (frames, height, width)),
+        rng.random((frames, height, width)) < 0.3,
+    )
+
+
+def on_device(cp, day, night, importance, day_only=None, **options):
+    """The public stage on the device, its result on the host."""
+    given = [cp.asarray(a) for a in (day, night, importance)]
+    if day_only is not None:
+        options["day_only"] = cp.asarray(day_only)
+    found = mixing.mixed_divergence(*given, **options)
+    assert isinstance(found, cp.ndarray)
+    assert found.dtype == numpy.float32
+    assert found.shape == night.shape
+    return cp.asnumpy(found)
+
+
+def exercise(cp):
+    """Reach every line of the kernel: both numbers of channels, every option, idle warps of a block."""
+    rng = numpy.random.default_rng(1)
+    for shape in [(2, 1, 22, 40), (1, 3, 3, 5)]:
+        day, night, importance, day_only = arguments(rng, shape)
+        on_device(cp, day, night, importance, day_only, larger_where_zero=True, check_values=False)
+
+
+@pytest.mark.parametrize("shape", SMALL)
+@pytest.mark.parametrize("larger_where_zero", [False, True])
+@pytest.mark.parametrize("with_day_only", [False, True])
+@pytest.mark.parametrize("night_gain", [1.0, 2.0, 0.5])
+def test_against_the_oracle(cp, rng, shape, larger_where_zero, with_day_only, night_gain):
+    day, night, importance, day_only = arguments(rng, shape)
+    options = {"larger_where_zero": larger_where_zero, "night_gain": night_gain}
+    mask = day_only if with_day_only else None
+    found = on_device(cp, day, night, importance, mask, **options)
+    for t in range(shape[0]):
+        field = oracles.mix(
+            day, night[t], importance[t], day_only=day_only[t] if with_day_only else None, **options
+        )
+        numpy.testing.assert_allclose(found[t], oracles.divergence(*field), atol=FLOAT32_DIVERGENCE)
+
+
+@pytest.mark.parametrize("shape", SMALL + LARGE)
+@pytest.mark.parametrize("own_day", [False, True])
+@pytest.mark.parametrize("larger_where_zero", [False, True])
+def test_against_the_cpu(cp, rng, shape, own_day, larger_where_zero):
+    given = arguments(rng, shape, own_day=own_day)
+    options = {"larger_where_zero": larger_where_zero, "night_gain": 1.5}
+    expected = mixing.mixed_divergence(*given[:3], day_only=given[3], **options)
+    numpy.testing.assert_allclose(on_device(cp, *given, **options), expected, atol=FLOAT32_DIVERGENCE)
+    expected = mixing.mixed_divergence(*given[:3], **options)
+    numpy.testing.assert_allclose(on_device(cp, *given[:3], **options), expected, atol=FLOAT32_DIVERGENCE)
+
+
+def test_fractional_levels_but_for_ties(cp, rng):
+    def fractional(rng, shape):
+        return (255 * rng.random(shape)).astype(numpy.float32)
+
+    day, night, importance, day_only = arguments(rng, (2, 3, 43, 67), levels=fractional)
+    options = {"larger_where_zero": True, "night_gain": 1.1}
+    expected = mixing.mixed_divergence(day, night, importance, day_only=day_only, **options)
+    found = on_device(cp, day, night, importance, day_only, **options)
+
+    gain = numpy.float64(numpy.float32(1.1))
+    energy_of_day = gradients.squared_magnitude(*gradients.gradient(day.astype(float)))
+    energy_of_night = gain**2 * gradients.squared_magnitude(*gradients.gradient(night.astype(float)))
+    near = abs(energy_of_night - energy_of_day) <= NEAR_TIE * energy_of_day
+    near[:, -1, -1] = False  # no gradient at all: the choice does not matter
+    near[:, 1:] |= near[:, :-1].copy()  # the choice of a pixel is seen below it and to its right
+    near[:, :, 1:] |= near[:, :, :-1].copy()
+    assert near.mean() < 0.01
+    different = abs(found - expected).max(axis=1) > FLOAT32_DIVERGENCE
+    assert not (different & ~near).any()
+
+
+@pytest.mark.parametrize("larger_where_zero", [False, True])
+def test_equal_gradients_are_taken_from_the_day(cp, larger_where_zero):
+    day, night = numpy.float32([[[[0, 5]]]]), numpy.float32([[[[9, 4]]]])
+    zero = numpy.zeros((1, 1, 2), numpy.float32)
+    found = on_device(cp, day[0], night, zero, larger_where_zero=larger_where_zero)
+    assert found.tolist() == [[[[5, -5]]]]
+
+
+def test_only_an_importance_of_exactly_zero_chooses(cp):
+    day, night = numpy.float32([[[0, 1]]]), numpy.float32([[[[0, 100]]]])
+    for w, expected in ((0.0, 100), (-0.0, 100), (1e-6, 1 + 99e-6), (1e-40, 1)):
+        share = numpy.full((1, 1, 2), w, numpy.float32)
+        found = on_device(cp, day, night, share, larger_where_zero=True)
+        assert found[0, 0, 0, 0] == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_choice_is_one_for_all_channels(cp, rng):
+    # Red speaks for the day, green for the night, and the night is larger in sum.
+    day, night = numpy.zeros((3, 1, 2), numpy.float32), numpy.zeros((1, 3, 1, 2), numpy.float32)
+    day[0, 0, 1], night[0, 1, 0, 1] = 20, 30
+    found = on_device(cp, day, night, numpy.zeros((1, 1, 2), numpy.float32), larger_where_zero=True)
+    assert found[0, :, 0, 0].tolist() == [0, 30, 0]
+
+
+def test_each_plane_sums_to_zero(cp, rng):
+    given = arguments(rng, (2, 3, 43, 131))
+    found = on_device(cp, *given, larger_where_zero=True)
+    assert abs(found.sum(axis=(2, 3), dtype=float)).max() < 1e-2
+
+
+def test_bits_do_not_depend_on_the_other_frames(cp, rng):
+    day, night, importance, day_only = arguments(rng, (5, 3, 23, 37))
+    day += numpy.float32(0.1)
+    night *= numpy.float32(0.3)
+    whole = on_device(cp, day, night, importance, day_only, larger_where_zero=True)
+    for start, stop in ((0, 1), (1, 2), (1, 4), (4, 5)):
+        part = [a[start:stop] for a in (night, importance, day_only)]
+        numpy.testing.assert_array_equal(on_device(cp, day, *part, larger_where_zero=True), whole[start:stop])
+    days = numpy.repeat(day[None], 5, axis=0)
+    numpy.testing.assert_array_equal(
+        on_device(cp, days, night, importance, day_only, larger_where_zero=True), whole
+    )
+
+
+@pytest.mark.parametrize("rows", [1, 2, 7, 1000])
+def test_bits_do_not_depend_on_segments(cp, rng, monkeypatch, rows):
+    given = arguments(rng, (1, 3, 43, 37), levels=lambda rng, shape: rng.random(shape, numpy.float32))
+    expected = on_device(cp, *given, larger_where_zero=True)
+    monkeypatch.setattr(launcher, "_ROWS", rows)
+    numpy.testing.assert_array_equal(on_device(cp, *given, larger_where_zero=True), expected)
+
+
+@pytest.mark.parametrize("leading", [(), (2, 3)])
+@pytest.mark.parametrize("own_day", [False, True])
+def test_leading_axes(cp, rng, leading, own_day):
+    night = whole_levels(rng, (*leading, 3, 7, 9))
+    day = whole_levels(rng, night.shape if own_day else (3, 7, 9))
+    w = rng.random((*leading, 7, 9)).astype(numpy.float32)
+    expected = mixing.mixed_divergence(day, night, w)
+    numpy.testing.assert_allclose(on_device(cp, day, night, w), expected, atol=FLOAT32_DIVERGENCE)
+
+
+def test_pictures_without_channels_and_other_numbers_of_channels(cp, rng):
+    w = rng.random((7, 9)).astype(numpy.float32)
+    for shape in [(7, 9), (2, 7, 9), (4, 7, 9)]:
+        day, night = whole_levels(rng, (2, *shape))
+        expected = mixing.mixed_divergence(day, night, w)
+        numpy.testing.assert_allclose(on_device(cp, day, night, w), expected, atol=FLOAT32_DIVERGENCE)
+
+
+def test_no_frames(cp):
+    night, w = numpy.empty((0, 3, 7, 9), numpy.float32), numpy.empty((0, 7, 9), numpy.float32)
+    assert on_device(cp, numpy.zeros((3, 7, 9), numpy.float32), night, w).shape == night.shape
+
+
+def test_any_layout_and_no_write_into_the_arguments(cp, rng):
+    day, night, importance, day_only = (cp.asarray(a) for a in arguments(rng, (2, 3, 7, 9)))
+    expected = cp.asnumpy(mixing.mixed_divergence(day, night, importance, day_only=day_only))
+    kept = [cp.asnumpy(a) for a in (day, night, importance, day_only)]
+    for convert in (cp.asfortranarray, lambda a: a.astype(float), lambda a: a[..., ::-1].copy()[..., ::-1]):
+        given = [convert(a) for a in (day, night, importance)]
+        found = mixing.mixed_divergence(*given, day_only=cp.asfortranarray(day_only))
+        numpy.testing.assert_array_equal(cp.asnumpy(found), expected)
+        for array, before in zip((*given, day_only), kept, strict=True):
+            numpy.testing.assert_array_equal(cp.asnumpy(array), before)
+
+
+def test_values_are_looked_at_only_if_asked(cp):
+    levels, w = cp.zeros((1, 3, 4, 5), numpy.float32), cp.zeros((1, 4, 5), numpy.float32)
+    broken = levels.copy()
+    broken[0, 0, 1, 2] = numpy.nan
+    with pytest.raises(ValueError, match="night: expected finite grey levels"):
+        mixing.mixed_divergence(levels[0], broken, w)
+    # The stand-in knows what would wait.
+    with getattr(cp, "no_transfers", contextlib.nullcontext)():
+        found = mixing.mixed_divergence(levels[0], broken, w, check_values=False)
+    assert found.shape == broken.shape
+    with pytest.raises(ValueError, match="expected shapes"):
+        mixing.mixed_divergence(levels[0], broken, w[:, :3], check_values=False)
+
+
+def test_arrays_of_two_devices(cp):
+    levels, w = cp.zeros((3, 4, 5), numpy.float32), cp.zeros((4, 5), numpy.float32)
+    with pytest.raises(TypeError, match="NumPy and CuPy arrays together"):
+        mixing.mixed_divergence(levels, levels, numpy.zeros((4, 5), numpy.float32))
+    with pytest.raises(TypeError, match="NumPy and CuPy arrays together"):
+        mixing.mixed_divergence(levels, levels, w, day_only=numpy.zeros((4, 5), bool))
