@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
+from typing import Any
 
 import numpy
 
@@ -45,7 +47,7 @@ def daytime_background(frames: Iterable[Array], *, memory: int = MEMORY) -> Arra
 
     Notes
     -----
-    Ilie, Raskar and Yu (2004), section 4. Synchronises: no.
+    Ilie, Raskar and Yu (2004), section 4. Synchronises: for float frames only, to check their range.
 
     Examples
     --------
@@ -103,13 +105,22 @@ def median_plate(stack: Array) -> Array:
     array([2, 4], dtype=uint8)
     """
     xp = array_module(stack)
-    if xp is numpy and stack.dtype == numpy.uint8 and len(stack) <= 65535:
-        from gpufuse.kernels_cpu import median as twin
-
-        flat = numpy.ascontiguousarray(stack).reshape(len(stack), -1)
-        middle = twin.median_8bit(flat).reshape(stack.shape[1:])
+    if stack.dtype == numpy.uint8 and len(stack) <= 65535:
+        samples = math.prod(stack.shape[1:])
+        flat = xp.ascontiguousarray(stack).reshape(len(stack), samples)
+        middle = _twin(xp).median_8bit(flat).reshape(stack.shape[1:])
     else:
         middle = xp.median(stack, axis=0)
     if numpy.dtype(stack.dtype).kind in "ui":
         middle = xp.rint(middle)
     return middle.astype(stack.dtype)
+
+
+def _twin(xp: Any) -> Any:
+    if xp is numpy:
+        from gpufuse.kernels_cpu import median as cpu
+
+        return cpu
+    from gpufuse.kernels_cuda import median as cuda
+
+    return cuda

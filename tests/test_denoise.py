@@ -9,7 +9,7 @@ import tolerances
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpufuse import denoise, errors
+from gpufuse import denoise
 
 SHAPES = [(5, 3, 37, 61), (1, 1, 1, 1), (2, 3, 1, 7), (3, 1, 5, 1), (1, 3, 2, 2), (7, 1, 11, 3)]
 CONTENTS = ["noise", "edges", "outliers"]
@@ -217,11 +217,3 @@ def test_wrong_frames():
         denoise.susan3d(numpy.full((1, 1, 2, 2), numpy.nan))
     with pytest.raises(TypeError, match="got list"):
         denoise.susan3d([[0]])
-
-
-def test_frames_of_another_device(monkeypatch):
-    monkeypatch.setattr(denoise, "array_module", lambda *frames: type("cupy", (), {"empty": numpy.empty}))
-    with pytest.raises(
-        errors.DeviceError, match=r"expected NumPy frames, got CuPy; use gpufuse\.to_host first"
-    ):
-        denoise.susan3d_pass(numpy.zeros((1, 1, 2, 2), numpy.float32), 0, 1, sigma=15.0, threshold=20.0)
