@@ -21,6 +21,7 @@ __all__ = [
     "array_module",
     "check_levels",
     "check_unit_range",
+    "free_memory",
     "from_levels",
     "image_format",
     "to_device",
@@ -104,10 +105,16 @@ def to_device(array: Array) -> Array:
     """
     try:
         import cupy
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise DeviceError(
             "to_device: expected CuPy and an NVIDIA GPU, found no CuPy; "
-            "install it, for example with pip install cupy-cuda13x"
+            "install it, for example with pip install 'gpufuse[cuda13]'"
+        ) from error
+    except Exception as error:  # a broken installation raises whatever it meets
+        reason = " ".join(str(error).split())
+        raise DeviceError(
+            f"to_device: expected a CuPy that can be imported, found {type(error).__name__} ({reason}); "
+            "see gpufuse doctor"
         ) from error
     try:
         return cupy.asarray(array)
@@ -140,6 +147,31 @@ def to_host(array: Array) -> numpy.ndarray:
     if isinstance(array, numpy.ndarray):
         return array
     return array_module(array).asnumpy(array)  # type: ignore[no-any-return]
+
+
+def free_memory(array: Array) -> int | None:
+    """Return how much more memory arrays of this device may take.
+
+    Parameters
+    ----------
+    array : ndarray
+        NumPy or CuPy.
+
+    Returns
+    -------
+    int or None
+        Bytes, with what CuPy's pool keeps for reuse; None on the host, where nobody asks.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> free_memory(numpy.zeros(1)) is None
+    True
+    """
+    xp = array_module(array)
+    if xp is numpy:
+        return None
+    return int(array.device.mem_info[0] + xp.get_default_memory_pool().free_bytes())
 
 
 @dataclass(frozen=True)

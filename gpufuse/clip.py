@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy
 
+from gpufuse.arrays import Array, array_module
 from gpufuse.damage import DamageRecord, OnDamage
 from gpufuse.errors import LimitError
 from gpufuse.stills import MAX_PIXELS
@@ -44,12 +45,13 @@ class Frame:
     Attributes
     ----------
     levels : ndarray, shape (3, H, W), float32, grey levels 0..255
+        On the reader's device.
     pts : int
         Presentation time in units of `time_base` seconds.
     time_base : Fraction
     """
 
-    levels: numpy.ndarray
+    levels: Array
     pts: int
     time_base: Fraction
 
@@ -66,11 +68,12 @@ class Chunk:
     Attributes
     ----------
     levels : ndarray, shape (T, 3, H, W), float32, grey levels 0..255, contiguous
+        On the reader's device.
     pts : list of int
         Presentation times in units of the reader's `time_base`.
     """
 
-    levels: numpy.ndarray
+    levels: Array
     pts: list[int]
 
     def __len__(self) -> int:
@@ -104,6 +107,8 @@ class ClipReader(ABC):
     notes : list of str
         What a user should know and what is no damage.
     frames_read : int
+    decoder : str
+        What decodes the frames, and why.
     """
 
     name: str
@@ -114,9 +119,11 @@ class ClipReader(ABC):
     frame_count_hint: int | None
     has_audio: bool = False
     sample_aspect: Fraction = Fraction(1)
+    decoder: str = "software"
 
-    def __init__(self, name: str, on_damage: OnDamage, limits: Limits) -> None:
+    def __init__(self, name: str, on_damage: OnDamage, limits: Limits, module: Any = numpy) -> None:
         self.name = name
+        self._module = module
         self.notes: list[str] = []
         self.frames_read = 0
         self._limits = limits
@@ -127,7 +134,7 @@ class ClipReader(ABC):
         """What is wrong with the clip; see the class."""
         return self._record.damage
 
-    def read_chunk(self, count: int, *, out: numpy.ndarray | None = None) -> Chunk:
+    def read_chunk(self, count: int, *, out: Array | None = None) -> Chunk:
         """Read the next frames.
 
         Parameters
@@ -135,7 +142,8 @@ class ClipReader(ABC):
         count : int
             Frames wanted, at least 1.
         out : ndarray, shape (at least count, 3, H, W), float32, C-contiguous, optional
-            Memory for the frames; the chunk is a view of it. New memory otherwise.
+            Memory for the frames, on the reader's device; the chunk is a view of it. New memory otherwise, for
+            fewer frames where there is no room for all.
 
         Returns
         -------
@@ -153,7 +161,8 @@ class ClipReader(ABC):
             raise ValueError(f"count: expected at least 1 frame, got {count}; give a positive number")
         picture = (3, self.height, self.width)
         if out is not None and (
-            len(out) < count
+            array_module(out) is not self._module
+            or len(out) < count
             or out.shape[1:] != picture
             or out.dtype != numpy.float32
             or not out.flags.c_contiguous
@@ -165,16 +174,37 @@ class ClipReader(ABC):
         pts: list[int] = []
         while len(pts) < count and self._advance():
             if out is None:
-                out = numpy.empty((count, *picture), numpy.float32)
+                out = self._room(count, picture)
+                count = len(out)
             pts.append(self._take(out[len(pts)]))
             self.frames_read += 1
         if out is None:
-            out = numpy.empty((0, *picture), numpy.float32)
+            out = self._module.empty((0, *picture), numpy.float32)
         return Chunk(out[: len(pts)], pts)
 
-    def chunks(self, count: int) -> Iterator[Chunk]:
-        """Iterate over chunks of `count` frames; only the last may be shorter, and none is empty."""
-        while len(chunk := self.read_chunk(count)):
+    def _room(self, count: int, picture: tuple[int, ...]) -> Array:
+        while True:
+            try:
+                return self._module.empty((count, *picture), numpy.float32)
+            except MemoryError:
+                if count == 1:
+                    raise
+            count //= 2
+
+    def chunks(self, count: int | Callable[[], int]) -> Iterator[Chunk]:
+        """Iterate over chunks of frames; none is empty.
+
+        Parameters
+        ----------
+        count : int or callable
+            Frames of each chunk, or what tells how many the next should have. Shorter are the last, and those for
+            which memory does not suffice.
+
+        Yields
+        ------
+        Chunk
+        """
+        while len(chunk := self.read_chunk(count() if callable(count) else count)):
             yield chunk
 
     def __iter__(self) -> Iterator[Frame]:
@@ -199,7 +229,7 @@ class ClipReader(ABC):
         """Have a next frame ready; False at the end of the clip, after the books are checked."""
 
     @abstractmethod
-    def _take(self, out: numpy.ndarray) -> int:
+    def _take(self, out: Array) -> int:
         """Write the levels of the frame that is ready into `out` (3, H, W); return its time."""
 
     def close(self) -> None:  # noqa: B027

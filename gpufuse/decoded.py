@@ -1,4 +1,4 @@
-"""Decoded pictures of any pixel format to levels."""
+"""Decoded pictures of any pixel format, on the host or on a GPU, to levels."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy
 
+from gpufuse.arrays import Array, array_module
 from gpufuse.colour import Colour, default_matrix, yuv_to_levels
 from gpufuse.errors import InputError
 
@@ -21,15 +22,20 @@ _GREY = re.compile(r"gray(?P<depth>\d*)(?P<end>le|be)?")
 _SUBSAMPLING = {"420": (2, 2), "422": (2, 1), "440": (1, 2), "444": (1, 1)}
 
 
-def frame_to_levels(frame: Any, out: numpy.ndarray, codec: str, clip: str) -> None:
+_ON_GPU = {"nv12": (8, numpy.uint8), "p010le": (10, numpy.uint16), "p016le": (16, numpy.uint16)}
+"""Bits and type of the codes in the formats that GPUs decode to."""
+
+
+def frame_to_levels(frame: Any, out: Array, codec: str, clip: str) -> None:
     """Convert a decoded picture of any pixel format to levels.
 
     Parameters
     ----------
     frame : av.VideoFrame
-        Grey becomes three equal channels; transparent parts are laid over black.
+        On the host, or in the memory of the GPU that `out` is on. Grey becomes three equal channels;
+        transparent parts are laid over black.
     out : ndarray, shape (3, H, W), float32, C-contiguous
-        Written: levels 0..255.
+        Written: levels 0..255; NumPy or CuPy.
     codec : str
         FFmpeg's name of the codec, which settles what the picture's tags leave open.
     clip : str
@@ -40,9 +46,13 @@ def frame_to_levels(frame: Any, out: numpy.ndarray, codec: str, clip: str) -> No
     InputError
         For a colour matrix that is none of `gpufuse.colour.MATRICES`.
     """
+    xp = array_module(out)
+    if frame.format.name == "cuda":
+        _gpu_frame_to_levels(frame, out, codec, clip)
+        return
     frame, name = _readable_format(frame)
     if match := _PLANAR.fullmatch(name):
-        planes = [_plane(plane, name) for plane in frame.planes]
+        planes = [xp.asarray(_plane(plane, name)) for plane in frame.planes]
         depth = int(match["depth"] or 8)
         colour = _colour_of(frame, codec, bool(match["full"]), clip)
         yuv_to_levels(planes[:3], out, colour, depth=depth, subsampling=_SUBSAMPLING[match["chroma"]])
@@ -53,13 +63,35 @@ def frame_to_levels(frame: Any, out: numpy.ndarray, codec: str, clip: str) -> No
         # Plain grey pictures use all codes; grey video says so if it does.
         full = codec not in ("h264", "hevc", "vp9", "av1")
         colour = _colour_of(frame, codec, full and frame.color_range == 0, clip)
-        yuv_to_levels([_plane(frame.planes[0], name)], out, colour, depth=int(match["depth"] or 8))
+        yuv_to_levels(
+            [xp.asarray(_plane(frame.planes[0], name))], out, colour, depth=int(match["depth"] or 8)
+        )
         return
-    pixels = frame.to_ndarray()
+    pixels = xp.asarray(frame.to_ndarray())
     most = 255.0 / numpy.iinfo(pixels.dtype).max
-    numpy.multiply(pixels[..., :3].transpose(2, 0, 1), numpy.float32(most), out=out, casting="unsafe")
+    out[...] = pixels[..., :3].transpose(2, 0, 1)
+    out *= numpy.float32(most)
     if pixels.shape[-1] == 4:  # over black
         out *= pixels[..., 3].astype(numpy.float32) * numpy.float32(most / 255.0)
+
+
+def _gpu_frame_to_levels(frame: Any, out: Array, codec: str, clip: str) -> None:
+    """Convert a picture that NVDEC left in the GPU's memory: luma, and chroma with Cb and Cr alternating."""
+    name = frame.sw_format.name
+    if name not in _ON_GPU:
+        raise InputError(f"{clip}: expected {', '.join(_ON_GPU)} on the GPU, found {name}; use --device cpu")
+    depth, dtype = _ON_GPU[name]
+    planes = [_gpu_plane(plane, dtype, array_module(out)) for plane in frame.planes]
+    colour = _colour_of(frame, codec, False, clip)
+    yuv_to_levels(planes, out, colour, depth=depth, high_bits=dtype is numpy.uint16)
+
+
+def _gpu_plane(plane: Any, dtype: Any, cupy: Any) -> Array:
+    """Rows of a plane as they lie, with the padding at their ends; no copy, and the frame's memory is kept."""
+    # As a capsule: PyAV does not take the stream that CuPy would pass. Both work on the default stream.
+    view = cupy.from_dlpack(plane.__dlpack__())
+    pitch = view.strides[0] // view.itemsize
+    return cupy.ndarray((view.shape[0], pitch), dtype, view.data)
 
 
 def _readable_format(frame: Any) -> tuple[Any, str]:

@@ -12,26 +12,31 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy
 
 from gpufuse.areas import Area, AreaMasks, load_areas
-from gpufuse.arrays import ImageFormat, from_levels, to_levels, with_channels
+from gpufuse.arrays import Array, ImageFormat, free_memory, from_levels, to_host, to_levels, with_channels
 from gpufuse.background import daytime_background
 from gpufuse.damage import OnDamage
+from gpufuse.delivery import CodesDelivery, Delivery, LevelsDelivery, SurfacesDelivery
 from gpufuse.device import Device, DeviceName, select_device
-from gpufuse.errors import ConfigError
+from gpufuse.errors import ConfigError, DeviceError
 from gpufuse.fusion import AreasLike, FusedChunk, chunk_length, fuse_stream, fused_pair
+from gpufuse.hardware import nvdec_obstacle, nvenc_obstacle
 from gpufuse.jobfiles import JobFiles
 from gpufuse.overlap import BackgroundWriter, prefetch
 from gpufuse.report import side_by_side
 from gpufuse.resampling import check_pair
 from gpufuse.settings import Settings
+from gpufuse.transfers import Download, Downloads
 from gpufuse.video import (
     Chunk,
     ClipReader,
     ClipWriter,
     Limits,
+    Source,
     is_still,
     open_clip,
     read_still,
@@ -66,6 +71,8 @@ class EnhanceReport:
     device : Device
     solver_error : float
         Largest distance from the direct solution on the first frame, grey levels; nan where not measured.
+    coders : str
+        Where a GPU computes: what decoded and what encoded, and why.
     damage : tuple of str
         What was wrong with the input, where it was salvaged.
     notes : tuple of str
@@ -80,6 +87,7 @@ class EnhanceReport:
     extras: tuple[Path, ...] = ()
     damage: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    coders: str = ""
 
     def summary(self) -> str:
         """Return one line for the user.
@@ -89,13 +97,14 @@ class EnhanceReport:
         >>> EnhanceReport(Path("out.mp4"), 250, 5.0, Device("cpu", ""), 0.04).summary()
         'out.mp4: 250 frames, 50.0 frames/s on cpu, solver within 0.04 level, no damage'
         """
+        coders = f" ({self.coders})" if self.coders else ""
         speed = self.frames / self.seconds if self.seconds > 0 else 0.0
         solver = "" if numpy.isnan(self.solver_error) else f"solver within {self.solver_error:.2f} level, "
         kinds = f"{len(self.damage)} kind{'s' * (len(self.damage) != 1)} of damage"
         damage = kinds if self.damage else "no damage"
         return (
             f"{self.output}: {self.frames} frame{'s' * (self.frames != 1)}, {speed:.1f} frames/s "
-            f"on {self.device.name}, {solver}{damage}"
+            f"on {self.device.name}{coders}, {solver}{damage}"
         )
 
 
@@ -150,6 +159,7 @@ def day_plate(
     seconds: float = PLATE_SECONDS,
     on_damage: OnDamage = "fail",
     limits: Limits | None = None,
+    module: Any = numpy,
 ) -> Plate:
     """Read a day picture, or make the plate of a day clip.
 
@@ -161,11 +171,13 @@ def day_plate(
         How much of a clip to use; all stills of a folder are used.
     on_damage : {"fail", "salvage"}
     limits : Limits, optional
+    module : module
+        `numpy`, or `cupy` for the median of a clip on the GPU.
 
     Returns
     -------
     Plate
-        Of 8 bits, but for a still of 16 bits.
+        On the host. Of 8 bits, but for a still of 16 bits.
 
     Raises
     ------
@@ -175,13 +187,13 @@ def day_plate(
     path = Path(day)
     if path.is_file() and is_still(path):
         return Plate(read_still(path, max_pixels=(limits or Limits()).max_pixels))
-    with open_clip(day, on_damage=on_damage, limits=limits) as clip:
+    with open_clip(day, on_damage=on_damage, limits=limits, module=module) as clip:
         whole = path.is_dir() or not path.is_file()
         pixels = daytime_background(_first_seconds(clip, None if whole else seconds))
-        return Plate(pixels, tuple(clip.damage))
+        return Plate(to_host(pixels), tuple(clip.damage))
 
 
-def _first_seconds(clip: ClipReader, seconds: float | None) -> Iterator[numpy.ndarray]:
+def _first_seconds(clip: ClipReader, seconds: float | None) -> Iterator[Array]:
     first: int | None = None
     for frame in clip:
         first = frame.pts if first is None else first
@@ -284,8 +296,17 @@ class _Order:
     chunk: int | None
     started: float
 
+    @property
+    def module(self) -> Any:
+        """The module whose arrays live on the device."""
+        if self.device.name == "cpu":
+            return numpy
+        import cupy
+
+        return cupy
+
     def plate(self) -> Plate:
-        return day_plate(self.day, on_damage=self.on_damage, limits=self.limits)
+        return day_plate(self.day, on_damage=self.on_damage, limits=self.limits, module=self.module)
 
     def report(
         self,
@@ -293,16 +314,25 @@ class _Order:
         solver_error: float = numpy.nan,
         damage: tuple[str, ...] = (),
         notes: tuple[str, ...] = (),
+        coders: str = "",
     ) -> EnhanceReport:
         seconds = time.monotonic() - self.started
         files = self.files
         return EnhanceReport(
-            files.result, frames, seconds, self.device, solver_error, files.extras, damage, notes
+            files.result, frames, seconds, self.device, solver_error, files.extras, damage, notes, coders
         )
 
 
 def _enhance_clip(order: _Order, progress: Progress | None, tell: Callable[[str], None]) -> EnhanceReport:
-    with open_clip(order.night, on_damage=order.on_damage, limits=order.limits) as clip:
+    on_gpu = order.device.name == "cuda"
+    no_nvdec = nvdec_obstacle() if on_gpu else None
+    with open_clip(
+        order.night,
+        on_damage=order.on_damage,
+        limits=order.limits,
+        module=order.module,
+        decoder="nvdec" if on_gpu and no_nvdec is None else "software",
+    ) as clip:
         plate = order.plate()
         check_pair(plate.pixels.shape[:2], (clip.height, clip.width))
         job = _ClipJob(clip, plate.pixels, order)
@@ -311,7 +341,11 @@ def _enhance_clip(order: _Order, progress: Progress | None, tell: Callable[[str]
         notes = tuple(clip.notes)
         if clip.has_audio:
             notes += (f"{clip.name}: its sound is left out",)
-        return order.report(frames, error, plate.damage + tuple(clip.damage), notes)
+        coders = ""
+        if on_gpu:
+            why = "" if no_nvdec is None else f" (NVDEC: {no_nvdec})"
+            coders = f"decoded by {clip.decoder}{why}, encoded by {job.encoder}"
+        return order.report(frames, error, plate.damage + tuple(clip.damage), notes, coders)
 
 
 def _enhance_still(order: _Order, progress: Progress | None, tell: Callable[[str], None]) -> EnhanceReport:
@@ -319,60 +353,111 @@ def _enhance_still(order: _Order, progress: Progress | None, tell: Callable[[str
     plate = order.plate()
     check_pair(plate.pixels.shape[:2], dark.shape[:2])
     tell(_device_line(order.device))
-    fused = fused_pair(plate.pixels, dark, areas=order.areas, settings=order.settings)
+    xp = order.module
+    with _room_for(order, plate.pixels.shape):
+        fused = fused_pair(
+            xp.asarray(plate.pixels), xp.asarray(dark), areas=order.areas, settings=order.settings
+        )
+    pixels, weights = to_host(fused.pixels), to_host(fused.importance)
     files = order.files
     if files.importance is not None:
-        write_still(files.importance, fused.importance, overwrite=files.overwrite)
+        write_still(files.importance, weights, overwrite=files.overwrite)
     if files.comparison is not None:
-        panels = side_by_side(plate.pixels, dark, fused.importance, fused.pixels)
+        panels = side_by_side(plate.pixels, dark, weights, pixels)
         write_still(files.comparison, panels, overwrite=files.overwrite)
-    write_still(files.result, fused.pixels, overwrite=files.overwrite)
+    write_still(files.result, pixels, overwrite=files.overwrite)
     if progress is not None:
         progress(1, 1)
     return order.report(1, damage=plate.damage)
+
+
+@contextlib.contextmanager
+def _room_for(order: _Order, shape: tuple[int, ...]) -> Iterator[None]:
+    """Say in one line that the GPU's memory does not suffice, where not even one frame fits."""
+    try:
+        yield
+    except MemoryError as error:
+        if order.device.name == "cpu":
+            raise
+        raise DeviceError(
+            f"memory: expected room for one frame of {shape[1]}x{shape[0]} on the GPU, found too little; "
+            "close other programs on it, or use --device cpu"
+        ) from error
 
 
 def _device_line(device: Device) -> str:
     return f"computing on {device.name} ({device.reason})"
 
 
+class _ChunkLength:
+    """Frames that are read together: fewer once memory has not sufficed."""
+
+    def __init__(self, frames: int) -> None:
+        self.frames = frames
+
+    def shorten(self, count: int) -> None:
+        """Take half of what there was no room for."""
+        self.frames = min(self.frames, max(1, count // 2))
+
+
 class _ClipJob:
     """Reading ahead, computing, and writing behind, for one clip."""
 
     def __init__(self, clip: ClipReader, plate: numpy.ndarray, order: _Order) -> None:
+        xp = order.module
         self._clip = clip
         self._plate = plate
-        self._day = with_channels(to_levels(plate, name="day"), 3)
-        self._settings = order.settings
+        self._order = order
+        with _room_for(order, plate.shape):
+            self._day = with_channels(to_levels(xp.asarray(plate), name="day"), 3)
         self._files = order.files
         size = (self._day.shape[-2], self._day.shape[-1])
-        self._areas = AreaMasks(order.areas, (clip.height, clip.width), size)
-        self._chunk = order.chunk or chunk_length(self._day.shape)
+        self._areas = AreaMasks(order.areas, (clip.height, clip.width), size, xp)
+        free = free_memory(self._day)
+        self._length = _ChunkLength(order.chunk or chunk_length(self._day.shape, free_memory=free))
+        self._downloads = Downloads(xp)
+        self._delivery = self._chosen_delivery(size)
         self._reading: list[Chunk] = []  # times, and frames for a comparison, until they are fused
+
+    def _chosen_delivery(self, size: tuple[int, int]) -> Delivery:
+        if self._order.device.name == "cpu":
+            return LevelsDelivery()
+        reason = "it needs even sides" if size[0] % 2 or size[1] % 2 else nvenc_obstacle()
+        return SurfacesDelivery() if reason is None else CodesDelivery(self._downloads, reason)
+
+    @property
+    def encoder(self) -> str:
+        """Who encodes, and why."""
+        return self._delivery.encoder
 
     def run(self, progress: Progress | None) -> tuple[int, float]:
         """Return the number of frames and the error of the solver."""
-        done, solver_error = 0, numpy.nan
+        done, errors = 0, []
         with contextlib.ExitStack() as stack:
-            writers = _Writers(stack, self._files, self._clip, self._day.shape)
+            writers = _Writers(stack, self._files, self._clip, self._day.shape, self._delivery)
             behind = stack.enter_context(BackgroundWriter(writers.write, _QUEUED))
-            ahead = stack.enter_context(contextlib.closing(prefetch(self._clip.chunks(self._chunk), _QUEUED)))
+            chunks = self._clip.chunks(lambda: self._length.frames)
+            ahead = stack.enter_context(contextlib.closing(prefetch(chunks, _QUEUED)))
+            stack.enter_context(_room_for(self._order, self._plate.shape))
             fused_chunks = fuse_stream(
                 self._day,
                 self._stream(ahead),
-                settings=self._settings,
+                settings=self._order.settings,
                 areas=self._areas,
                 measure_solver=True,
+                on_shortage=self._length.shorten,
             )
             for fused in fused_chunks:
-                solver_error = numpy.fmax(solver_error, fused.solver_error)
+                if fused.first == 0:
+                    errors.append(fused.solver_error)
                 behind.put(self._finished(fused))
-                done += len(fused.levels)
+                done += len(fused)
                 if progress is not None:
                     progress(done, self._clip.frame_count_hint)
-        return done, float(solver_error)
+        # Looked at only now: on a GPU that waits.
+        return done, max(float(error) for error in errors) if errors else numpy.nan
 
-    def _stream(self, chunks: Iterator[Chunk]) -> Iterator[tuple[numpy.ndarray, numpy.ndarray]]:
+    def _stream(self, chunks: Iterator[Chunk]) -> Iterator[tuple[Array, Array]]:
         first: int | None = None
         for chunk in chunks:
             first = chunk.pts[0] if first is None else first
@@ -383,39 +468,64 @@ class _ClipJob:
 
     def _finished(self, fused: FusedChunk) -> _Finished:
         """Join fused frames with their times, and with the day and night frames for a comparison."""
-        wanted = len(fused.levels)
+        wanted = len(fused)
         pts: list[int] = []
-        nights: list[numpy.ndarray] = []
+        nights: list[Array] = []
         while len(pts) < wanted:
             chunk = self._reading[0]
             share = min(wanted - len(pts), len(chunk.pts))
             pts += chunk.pts[:share]
-            nights += list(chunk.levels[:share])
+            nights.append(chunk.levels[:share])
             self._reading[0] = Chunk(chunk.levels[share:], chunk.pts[share:])
             if not self._reading[0].pts:
                 self._reading.pop(0)
-        return _Finished(pts, fused, self._plate, nights)
+        weights = comparison = None
+        if self._files.importance is not None or self._files.comparison is not None:
+            weights = self._downloads.start(fused.importance)
+        if self._files.comparison is not None:
+            comparison = _Panels(
+                self._plate,
+                [self._downloads.start(from_levels(night, _COLOUR_BYTES)) for night in nights],
+                self._downloads.start(fused.pixels(_COLOUR_BYTES)),
+            )
+        return _Finished(pts, self._delivery.prepare(fused), weights, comparison)
+
+
+@dataclass(frozen=True)
+class _Panels:
+    """Pictures to set beside each other."""
+
+    plate: numpy.ndarray
+    nights: list[Download]
+    results: Download
 
 
 @dataclass(frozen=True)
 class _Finished:
-    """Fused frames with all that the writers need."""
+    """Fused frames with all that the writers need, some of it on its way from the device."""
 
     pts: list[int]
-    fused: FusedChunk
-    plate: numpy.ndarray
-    nights: list[numpy.ndarray]
+    prepared: Any
+    weights: Download | None
+    panels: _Panels | None
 
 
 class _Writers:
     """The clips that a job writes; each takes its name when the stack closes without an error."""
 
     def __init__(
-        self, stack: contextlib.ExitStack, files: JobFiles, clip: ClipReader, shape: tuple[int, ...]
+        self,
+        stack: contextlib.ExitStack,
+        files: JobFiles,
+        clip: ClipReader,
+        shape: tuple[int, ...],
+        delivery: Delivery,
     ) -> None:
         _, height, width = shape
 
-        def writer(path: Path, size: tuple[int, int] = (width, height)) -> ClipWriter:
+        def writer(
+            path: Path, size: tuple[int, int] = (width, height), source: Source = "levels"
+        ) -> ClipWriter:
             made = ClipWriter(
                 path,
                 *size,
@@ -423,11 +533,13 @@ class _Writers:
                 clip.rate,
                 overwrite=files.overwrite,
                 sample_aspect=clip.sample_aspect,
+                source=source,
             )
             return stack.enter_context(made)
 
         # The stack closes the first one last: the result takes its name when all else is complete.
-        self._result = writer(files.result)
+        self._result = writer(files.result, source=delivery.source)
+        self._delivery = delivery
         self._comparison = self._importance = None
         if files.comparison is not None:
             self._comparison = writer(files.comparison, (4 * (width + width % 2), height + height % 2))
@@ -435,22 +547,22 @@ class _Writers:
             self._importance = writer(files.importance)
 
     def write(self, finished: _Finished) -> None:
-        fused = finished.fused
-        self._result.write_chunk(fused.levels, finished.pts)
+        self._delivery.write(self._result, finished.prepared, finished.pts)
+        if finished.weights is None:
+            return
+        weights = finished.weights.result()
         if self._importance is not None:
-            grey = numpy.repeat(fused.importance[:, None] * numpy.float32(255.0), 3, axis=1)
+            grey = numpy.repeat(weights[:, None] * numpy.float32(255.0), 3, axis=1)
             self._importance.write_chunk(grey, finished.pts)
-        if self._comparison is not None:
-            self._comparison.write_chunk(_compared(finished), finished.pts)
+        if self._comparison is not None and finished.panels is not None:
+            self._comparison.write_chunk(_compared(finished.panels, weights), finished.pts)
 
 
-def _compared(finished: _Finished) -> numpy.ndarray:
-    fused = finished.fused
+def _compared(panels: _Panels, weights: numpy.ndarray) -> numpy.ndarray:
+    nights = [night for part in panels.nights for night in part.result()]
     pictures = [
-        side_by_side(finished.plate, from_levels(night, _COLOUR_BYTES), weights, result)
-        for night, weights, result in zip(
-            finished.nights, fused.importance, from_levels(fused.levels, _COLOUR_BYTES), strict=True
-        )
+        side_by_side(panels.plate, night, share, result)
+        for night, share, result in zip(nights, weights, panels.results.result(), strict=True)
     ]
     levels: numpy.ndarray = to_levels(numpy.stack(pictures), leading=1)
     return levels

@@ -5,7 +5,7 @@ read -> denoise -> importance -> mix -> reconstruct -> normalise -> write
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
@@ -28,7 +28,7 @@ from gpufuse.arrays import (
 from gpufuse.errors import ConfigError, PairError
 from gpufuse.resampling import check_pair, enlarged
 from gpufuse.settings import Settings
-from gpufuse.streaming import chunks_of, windows
+from gpufuse.streaming import Window, chunks_of, windows, worked
 
 __all__ = [
     "FusedChunk",
@@ -50,6 +50,11 @@ NOISE_FRAMES = 9
 
 _CHUNK_SAMPLES = 2**21
 _SHORTEST_CHUNK, _LONGEST_CHUNK = 2, 8
+
+_DEVICE_CHUNK_SAMPLES = 10**8
+_LONGEST_DEVICE_CHUNK = 128
+_DEVICE_ARRAYS = 16  # of the size of a chunk, that are alive at once, what is read ahead among them
+_DEVICE_FRAMES_HELD = 24  # frames in halos and in the window of the fit, at the default settings
 
 
 # ---------------------------------------------------------------------------------------- pictures
@@ -296,25 +301,42 @@ def _fused_picture(
 
 @dataclass(frozen=True)
 class FusedChunk:
-    """Some fused frames of a clip.
+    """Some fused frames of a clip, on the device that computed them.
 
     Attributes
     ----------
     first : int
         Index in the clip of the first of them.
-    levels : ndarray, shape (T, C, H, W), float32, grey levels
-        Not clipped, not rounded.
+    image : ndarray, shape (T, C, H, W), float32
+        Reconstruction, before scale and shift.
+    scale, shift : ndarray, shape (T, C), float64
+        Of the colour fit: the result is ``scale * image + shift``.
     importance : ndarray, shape (T, H, W), float32 in [0, 1]
         After user areas.
-    solver_error : float
+    solver_error : ndarray of shape () or float
         Largest distance in grey levels of the reconstruction from the direct solution, where it was
         measured; nan elsewhere.
     """
 
     first: int
-    levels: Array
+    image: Array
+    scale: Array
+    shift: Array
     importance: Array
-    solver_error: float
+    solver_error: Array | float
+
+    def __len__(self) -> int:
+        """Return the number of frames."""
+        return len(self.image)
+
+    @property
+    def levels(self) -> Array:
+        """The fused frames in grey levels, shape (T, C, H, W), float32; not clipped, not rounded."""
+        return normalise.apply_affine(self.image, self.scale, self.shift)
+
+    def pixels(self, form: ImageFormat) -> Array:
+        """The fused frames as images of a given form, shape (T, H, W) or (T, H, W, 3)."""
+        return normalise.affine_pixels(self.image, self.scale, self.shift, form)
 
 
 def fuse_video(
@@ -396,7 +418,7 @@ def _fused_frames(
     length = chunk or chunk_length(pair.day.shape)
     stream = _levels_of(first, frames, pair, length)
     for fused in fuse_stream(pair.day, stream, settings=settings, areas=masks):
-        yield from from_levels(fused.levels, pair.form)
+        yield from fused.pixels(pair.form)
 
 
 def _levels_of(
@@ -419,25 +441,34 @@ def _levels_of(
         yield xp.stack(frames), numpy.full(len(frames), numpy.nan)
 
 
-def chunk_length(shape: tuple[int, ...]) -> int:
+def chunk_length(shape: tuple[int, ...], *, free_memory: int | None = None) -> int:
     """Frames that are worked on together when nothing else is said.
 
     Parameters
     ----------
     shape : tuple of int
         ``(C, H, W)`` of the result.
+    free_memory : int, optional
+        Bytes free on the GPU that computes; leave out for the CPU.
 
     Returns
     -------
     int
-        2 to 8: about 8 MB of levels.
+        On the CPU 2 to 8: about 8 MB of levels. On a GPU 1 to 128: about 400 MB of levels, so that launches are
+        large, and no more than 3/4 of its free memory can hold.
 
     Examples
     --------
     >>> chunk_length((3, 240, 320)), chunk_length((3, 2160, 3840))
     (8, 2)
+    >>> chunk_length((3, 1080, 1920), free_memory=80 * 2**30), chunk_length((3, 1080, 1920), free_memory=2**31)
+    (16, 2)
     """
-    length = _CHUNK_SAMPLES // int(numpy.prod(shape))
+    samples = int(numpy.prod(shape))
+    if free_memory is not None:
+        room = int(0.75 * free_memory) // (4 * samples) - _DEVICE_FRAMES_HELD
+        return max(1, min(_LONGEST_DEVICE_CHUNK, _DEVICE_CHUNK_SAMPLES // samples, room // _DEVICE_ARRAYS))
+    length = _CHUNK_SAMPLES // samples
     # Even, so that two threads share the planes of a chunk evenly.
     return min(_LONGEST_CHUNK, max(_SHORTEST_CHUNK, (length + 1) // 2 * 2))
 
@@ -449,84 +480,126 @@ def fuse_stream(
     settings: Settings,
     areas: AreaMasks | None = None,
     measure_solver: bool = False,
+    on_shortage: Callable[[int], None] = lambda count: None,
 ) -> Iterator[FusedChunk]:
     """Fuse a stream of night frames that are planar levels already.
 
     Parameters
     ----------
     day : ndarray, shape (C, H, W), float32, grey levels
-        Daytime plate.
+        Daytime plate; finite values.
     stream : iterable of (levels, seconds)
-        Chunks of any length: frames ``(T, C, h, w)``, float32 grey levels, on the day's device, and their times
-        ``(T,)`` on the host.
+        Chunks of any length: frames ``(T, C, h, w)``, float32 grey levels, finite, on the day's device, and
+        their times ``(T,)`` on the host.
     settings : Settings
     areas : AreaMasks, optional
         Painted at the day's size.
     measure_solver : bool
         Compare the first frame with the direct solution.
+    on_shortage : callable
+        Called with a number of frames for which memory did not suffice; they are worked on by halves then. To make
+        what comes after shorter.
 
     Yields
     ------
     FusedChunk
         In order, together all frames of the stream.
+
+    Notes
+    -----
+    Each frame is the same for every length of the chunks. Synchronises: no.
     """
+    device = _Device(day, on_shortage)
+    check = _SolverCheck(measure_solver)
     denoised: Iterable[tuple[Array, ...]] = stream
     for _ in range(settings.passes):
-        denoised = _denoised(denoised, settings)
-    masked = _masked(denoised, settings)
-    reconstructed = _weighted_and_reconstructed(day, masked, settings, areas, measure_solver)
-    return _normalised(reconstructed, settings)
+        denoised = _denoised(denoised, settings, device)
+    masked = _masked(denoised, settings, device)
+    reconstructed = _weighted_and_reconstructed(day, masked, settings, areas, device, check)
+    return _normalised(reconstructed, settings, device, check)
 
 
-def _denoised(stream: Iterable[tuple[Array, ...]], settings: Settings) -> Iterator[tuple[Array, ...]]:
+class _Device:
+    """What a stage does where memory does not suffice: free what is kept for reuse, and ask for less."""
+
+    def __init__(self, day: Array, on_shortage: Callable[[int], None]) -> None:
+        self._module = array_module(day)
+        self._ask_for_less = on_shortage
+
+    def on_shortage(self, count: int) -> None:
+        if self._module is not numpy:
+            from gpufuse.kernels_cuda import multigrid
+
+            multigrid.release()
+            self._module.get_default_memory_pool().free_all_blocks()
+        self._ask_for_less(count)
+
+
+@dataclass
+class _SolverCheck:
+    """Distance of the first frame from the direct solution, on its way to the colour fit that scales it."""
+
+    wanted: bool
+    distance: Array | None = None
+
+
+def _denoised(
+    stream: Iterable[tuple[Array, ...]], settings: Settings, device: _Device
+) -> Iterator[tuple[Array, ...]]:
     """One pass of SUSAN over (levels, seconds)."""
     halo = (denoise.TEMPORAL_HALO, denoise.TEMPORAL_HALO)
-    for window in windows(stream, halo, (0, 0)):
+
+    def smooth(window: Window) -> tuple[Array, ...]:
         noisy, seconds = window.pieces
-        smooth = denoise.susan3d_pass(
+        levels = denoise.susan3d_pass(
             noisy.frames,
             noisy.start,
             noisy.stop,
             sigma=settings.sigma,
             threshold=settings.brightness_threshold,
         )
-        yield smooth, seconds.core
+        return levels, seconds.core
+
+    return worked(windows(stream, halo, (0, 0)), smooth, device.on_shortage)
 
 
-def _masked(stream: Iterable[tuple[Array, ...]], settings: Settings) -> Iterator[tuple[Array, Array, Array]]:
+def _masked(
+    stream: Iterable[tuple[Array, ...]], settings: Settings, device: _Device
+) -> Iterator[tuple[Array, ...]]:
     """Add motion masks: (levels, seconds, masks)."""
     threshold = settings.motion_threshold
-    held: list[tuple[Array, Array, Array]] = []  # frames that wait until the noise is known
-    for levels, seconds, changes in _with_changes(stream, settings):
-        if threshold is None:
-            held.append((levels, seconds, changes))
-            if sum(len(entry[2]) for entry in held) < NOISE_FRAMES:
-                continue
-            threshold = _noise_threshold(held)
-            ready, held = held, []
-        else:
-            ready = [(levels, seconds, changes)]
-        for frames, times, change in ready:
-            yield frames, times, importance.clean_masks(change > threshold)
-    if held:
-        threshold = _noise_threshold(held)
-        for frames, times, change in held:
-            yield frames, times, importance.clean_masks(change > threshold)
-
-
-def _with_changes(
-    stream: Iterable[tuple[Array, ...]], settings: Settings
-) -> Iterator[tuple[Array, Array, Array]]:
+    held: list[Window] = []  # frames that wait until the noise is known
     for window in windows(stream, (1, 1), (0, 0)):
+        held.append(window)
+        if threshold is None:
+            if sum(map(len, held)) < NOISE_FRAMES:
+                continue
+            threshold = _noise_threshold(held, settings)
+        yield from worked(held, _masks_by(threshold, settings), device.on_shortage)
+        held = []
+    if held:
+        yield from worked(held, _masks_by(_noise_threshold(held, settings), settings), device.on_shortage)
+
+
+def _masks_by(threshold: float | Array, settings: Settings) -> Callable[[Window], tuple[Array, ...]]:
+    def mask(window: Window) -> tuple[Array, ...]:
         levels, seconds = window.pieces
+        masks = importance.cleaned_motion(
+            levels.frames, levels.start, levels.stop, threshold, motion_from=settings.motion_from
+        )
+        return levels.core, seconds.core, masks
+
+    return mask
+
+
+def _noise_threshold(held: list[Window], settings: Settings) -> float | Array:
+    changes = []
+    for window in held:
+        levels = window.pieces[0]
         # Only the first frame looks ahead: it takes the change of the second.
         known = levels.frames[: max(levels.stop, 2)]
-        changes = importance.motion_changes(known, levels.start, motion_from=settings.motion_from)
-        yield levels.core, seconds.core, changes[: len(window)]
-
-
-def _noise_threshold(held: list[tuple[Array, Array, Array]]) -> float:
-    changes = [entry[2] for entry in held]
+        found = importance.motion_changes(known, levels.start, motion_from=settings.motion_from)
+        changes.append(found[: len(window)])
     return importance.motion_threshold(array_module(*changes).concatenate(changes)[:NOISE_FRAMES])
 
 
@@ -535,11 +608,13 @@ def _weighted_and_reconstructed(
     stream: Iterable[tuple[Array, ...]],
     settings: Settings,
     areas: AreaMasks | None,
-    measure_solver: bool,
-) -> Iterator[tuple[Array, Array, Array, Array]]:
-    """Importance, mix and reconstruction: (u, importance, moments of the fit, errors of the solver)."""
+    device: _Device,
+    check: _SolverCheck,
+) -> Iterator[tuple[Array, ...]]:
+    """Importance, mix and reconstruction: (u, importance, moments of the fit)."""
     size = tuple(day.shape[-2:])
-    for window in windows(stream, (0, 0), (0, 0), (settings.c, settings.c)):
+
+    def reconstruct(window: Window) -> tuple[Array, ...]:
         levels, seconds, masks = window.pieces
         weights = importance.temporal_mean(masks.frames, settings.c, masks.start, masks.stop)
         if settings.importance_gain != 1:
@@ -550,16 +625,17 @@ def _weighted_and_reconstructed(
         if areas is not None:
             weights, day_only = areas.apply(weights, window.first, seconds.core)
         u, rhs = _reconstructed(day, night, weights, day_only, settings, settings.larger_where_zero)
-        errors = numpy.full(len(window), numpy.nan)
-        if measure_solver and window.first == 0:
-            errors[0] = _solver_error(rhs[0], settings)
-        yield u, weights, normalise.blend_moments(u, day, night, weights), errors
+        if check.wanted and window.first == 0:
+            check.distance = _solver_error(rhs[0], settings)
+        return u, weights, normalise.blend_moments(u, day, night, weights)
+
+    return worked(windows(stream, (0, 0), (0, 0), (settings.c, settings.c)), reconstruct, device.on_shortage)
 
 
-def _solver_error(rhs: Array, settings: Settings) -> float:
+def _solver_error(rhs: Array, settings: Settings) -> Array:
     """Largest distance from the direct solution, in grey levels before normalisation."""
-    found = poisson.solve(rhs, method=settings.method, cycles=settings.cycles)
-    return float(abs(found - poisson.solve(rhs, method="dct")).max())
+    found = poisson.solve(rhs, method=settings.method, cycles=settings.cycles, check_values=False)
+    return abs(found - poisson.solve(rhs, method="dct", check_values=False)).max()
 
 
 def _reconstructed(
@@ -584,31 +660,29 @@ def _reconstructed(
         larger_where_zero=larger_where_zero,
         night_gain=settings.night_gain,
         day_only=day_only,
+        check_values=False,
     )
-    u = poisson.solve(rhs, method=settings.method, cycles=settings.cycles)
+    u = poisson.solve(rhs, method=settings.method, cycles=settings.cycles, check_values=False)
     return array_module(u).ascontiguousarray(u[crop]), rhs
 
 
-def _normalised(stream: Iterable[tuple[Array, ...]], settings: Settings) -> Iterator[FusedChunk]:
+def _normalised(
+    stream: Iterable[tuple[Array, ...]], settings: Settings, device: _Device, check: _SolverCheck
+) -> Iterator[FusedChunk]:
     """Colour fit over a window of frames, which keeps the brightness from flickering."""
     together = 2 * settings.c + 1 if settings.fit_window is None else settings.fit_window
     before, after = (together - 1) // 2, together // 2
-    for window in windows(stream, (0, 0), (0, 0), (before, after), (0, 0)):
-        u, weights, moments, errors = window.pieces
-        xp = array_module(u.frames)
-        fits = []
-        for k in range(moments.start, moments.stop):
-            shared = moments.frames[max(0, k - before) : k + after + 1]
-            fits.append(
-                normalise.affine_from_moments(
-                    shared.sum(axis=0), len(shared) * u.frames.shape[-2] * u.frames.shape[-1]
-                )
-            )
-        c1 = xp.stack([fit[0] for fit in fits])
-        c2 = xp.stack([fit[1] for fit in fits])
-        measured = errors.core[numpy.isfinite(errors.core)]
-        error = float(measured.max() * abs(c1).max()) if measured.size else numpy.nan
-        yield FusedChunk(window.first, normalise.apply_affine(u.core, c1, c2), weights.core, error)
+
+    def fit(window: Window) -> FusedChunk:
+        u, weights, moments = window.pieces
+        count = u.frames.shape[-2] * u.frames.shape[-1]
+        c1, c2 = normalise.shared_fits(moments.frames, moments.start, moments.stop, before, after, count)
+        error: Array | float = numpy.nan
+        if check.distance is not None and window.first == 0:
+            error = check.distance * abs(c1[0]).max()
+        return FusedChunk(window.first, u.core, c1, c2, weights.core, error)
+
+    return worked(windows(stream, (0, 0), (0, 0), (before, after)), fit, device.on_shortage)
 
 
 # ------------------------------------------------------------------------------------------ helpers

@@ -29,6 +29,7 @@ __all__ = [
     "gpu_facts",
     "import_cupy",
     "kernel_cache_folder",
+    "nvdec_acceleration",
     "nvdec_obstacle",
     "nvenc_obstacle",
 ]
@@ -44,30 +45,32 @@ _TRIAL = 'extern "C" __global__ void trial(int* answer) { answer[0] = 41; }'
 _PATIENCE = 60
 """Seconds within which a child process has to answer."""
 
-# In a child: a driver or a codec may crash, and a codec that did not open must not be flushed.
+# In a child: a driver or a codec may crash. By the writer itself, from the GPU's memory, and read back.
 _NVENC_TRIAL = f"""
-import sys
+import sys, tempfile
+sys.path.append({str(Path(__file__).resolve().parent.parent)!r})
 from fractions import Fraction
+from pathlib import Path
 import av
+import cupy
+from gpufuse.writer import ClipWriter
 av.logging.set_level(av.logging.ERROR)
-with av.logging.Capture() as told:
+with av.logging.Capture() as told, tempfile.TemporaryDirectory() as folder:
     try:
-        encoder = av.CodecContext.create("h264_nvenc", "w")
-        encoder.width, encoder.height, encoder.pix_fmt = {_WIDTH}, {_HEIGHT}, "nv12"
-        encoder.time_base = Fraction(1, 25)
-        size = 0
-        for time in range({_FRAMES}):
-            frame = av.VideoFrame({_WIDTH}, {_HEIGHT}, "nv12")
-            for plane in frame.planes:
-                plane.update(bytes([100 + time]) * plane.buffer_size)
-            frame.pts = time
-            size += sum(packet.size for packet in encoder.encode(frame))
-        size += sum(packet.size for packet in encoder.encode(None))
+        codes = cupy.full(({_FRAMES}, {_HEIGHT} * 3 // 2, {_WIDTH}), 128, "uint8")
+        codes[:, :{_HEIGHT}] = 60 + 20 * cupy.arange({_FRAMES}, dtype="uint8")[:, None, None]
+        clip = Path(folder) / "trial.mp4"
+        with ClipWriter(clip, {_WIDTH}, {_HEIGHT}, Fraction(1, 25), 25, source="surfaces") as writer:
+            writer.write_codes(codes, range({_FRAMES}))
+        with av.open(str(clip)) as container:
+            found = [int(frame.to_ndarray()[{_HEIGHT} // 2, {_WIDTH} // 2]) for frame in container.decode()]
     except Exception as error:
         lines = [" ".join(line[2].split()) for line in told[:2]]
         sys.exit("; ".join(lines) or " ".join(f"{{type(error).__name__}}: {{error}}".split()))
-if not size:
-    sys.exit("it gave no packets")
+if len(found) != {_FRAMES}:
+    sys.exit(f"it gave {{len(found)}} of {_FRAMES} frames")
+if any(abs(level - 60 - 20 * time) > 4 for time, level in enumerate(found)):
+    sys.exit("it gave wrong pictures")
 """
 
 _Value = TypeVar("_Value")
@@ -477,42 +480,59 @@ def _tiny_clip() -> io.BytesIO:
     return clip
 
 
-def _decode_on_gpu(clip: io.BytesIO) -> str | None:
-    """Decode into the context that CuPy uses, as frames have to be for our kernels."""
-    import av
+def nvdec_acceleration() -> Any:
+    """Return PyAV's acceleration that decodes into the memory of CuPy's current device.
+
+    Returns
+    -------
+    av.codec.hwaccel.HWAccel
+        What NVDEC cannot decode raises, it is not decoded by software.
+    """
     from av.codec.hwaccel import HWAccel
 
     cupy = import_cupy()
     device = cupy.cuda.Device()
-    with device:
-        cupy.zeros(1, "uint8")
-        device.synchronize()  # from here on CuPy's context is the current one
-        acceleration = HWAccel(
-            "cuda",
-            device=device.id,
-            is_hw_owned=True,
-            allow_software_fallback=False,
-            # CuPy has set its own flags on the primary context; FFmpeg insists on others, so it borrows.
-            options={"primary_ctx": "0", "current_ctx": "1"},
-        )
-        count = 0
-        with av.open(clip, "r", hwaccel=acceleration) as container:
-            for frame in container.decode(video=0):
-                if frame.format.name != "cuda":
-                    return f"frames arrive as {frame.format.name} in host memory"
-                count += 1
+    cupy.zeros(1, "uint8")
+    device.synchronize()  # from here on CuPy's context is the current one
+    return HWAccel(
+        "cuda",
+        device=device.id,
+        is_hw_owned=True,
+        allow_software_fallback=False,
+        # CuPy has set its own flags on the primary context; FFmpeg insists on others, so it borrows.
+        options={"primary_ctx": "0", "current_ctx": "1"},
+    )
+
+
+def _decode_on_gpu(clip: io.BytesIO) -> str | None:
+    """Decode into the context that CuPy uses, as frames have to be for our kernels, and look at them there."""
+    import av
+
+    cupy = import_cupy()
+    count = 0
+    with av.open(clip, "r", hwaccel=nvdec_acceleration()) as container:
+        for frame in container.decode(video=0):
+            if frame.format.name != "cuda":
+                return f"frames arrive as {frame.format.name} in host memory"
+            luma = cupy.from_dlpack(frame.planes[0].__dlpack__())
+            if abs(int(luma[_HEIGHT // 2, _WIDTH // 2]) - (100 + count)) > 2:
+                return "frames arrive with wrong brightness"
+            count += 1
     return None if count == _FRAMES else f"it gave {count} of {_FRAMES} frames"
 
 
 @functools.cache
 def nvenc_obstacle() -> str | None:
-    """Tell what prevents encoding H.264 on the GPU, by encoding a few frames in a child process.
+    """Tell what prevents encoding H.264 on the GPU, by writing a clip of a few frames in a child process.
 
     Returns
     -------
     str or None
         Asked once in a process.
     """
+    obstacle = cuda_obstacle()
+    if obstacle is not None:
+        return obstacle
     try:
         done = subprocess.run(
             [sys.executable, "-P", "-c", _NVENC_TRIAL],

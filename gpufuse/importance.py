@@ -16,6 +16,7 @@ from gpufuse.gradients import gradient, squared_magnitude
 
 __all__ = [
     "clean_masks",
+    "cleaned_motion",
     "dynamic_importance",
     "motion_changes",
     "motion_masks",
@@ -260,12 +261,72 @@ def motion_masks(
     if motion_from not in ("intensity", "gradient"):
         raise ValueError(f"motion_from: expected 'intensity' or 'gradient', got {motion_from!r}; choose one")
     frames = check_levels(frames, axes="(T, C, H, W)")
-    changes = motion_changes(frames, motion_from=motion_from)
-    masks = changes > (motion_threshold(changes) if threshold is None else threshold)
-    return clean_masks(masks) if clean else masks
+    if threshold is None:
+        threshold = motion_threshold(motion_changes(frames, motion_from=motion_from))
+    if clean:
+        return cleaned_motion(frames, 0, len(frames), threshold, motion_from=motion_from)
+    return motion_changes(frames, motion_from=motion_from) > threshold
 
 
-def motion_noise(changes: Array) -> float:
+def cleaned_motion(
+    frames: Array,
+    start: int,
+    stop: int,
+    threshold: float | Array,
+    *,
+    motion_from: Literal["intensity", "gradient"] = "intensity",
+) -> Array:
+    """Clean motion masks of the frames ``start .. stop - 1`` of a piece of a clip.
+
+    Parameters
+    ----------
+    frames : ndarray, shape (T, C, H, W), float32, contiguous, grey levels
+        The frame before `start` must be among them unless `start` is 0, the first frame of the clip; that one
+        needs the second, of which it takes the change, and has no motion if it is alone.
+    start, stop : int
+        The frames to compute.
+    threshold : float, or ndarray of one float32 on the frames' GPU, grey levels
+        A change above it is motion.
+    motion_from : {"intensity", "gradient"}
+        As in `motion_masks`.
+
+    Returns
+    -------
+    ndarray, shape (stop - start, H, W), bool
+        On the same device. Each mask depends on its frame and the one before alone, so pieces of any length
+        give equal masks.
+
+    See Also
+    --------
+    motion_masks : for a whole clip; measures the threshold and checks its input.
+
+    Notes
+    -----
+    Synchronises: no.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> frames = numpy.zeros((3, 1, 5, 5), numpy.float32)
+    >>> frames[2, 0, 1:4, 1:4] = 100
+    >>> cleaned_motion(frames, 2, 3, 5.0).sum(axis=(1, 2))
+    array([9])
+    """
+    xp = array_module(frames)
+    known = frames[max(start - 1, 0) : max(stop, 2)]  # the first frame looks ahead
+    if xp is numpy or motion_from == "gradient" or len(known) < 2 or frames.shape[1] not in (1, 3):
+        changes = motion_changes(known, min(start, 1), motion_from=motion_from)
+        return clean_masks(changes[: stop - start] > threshold)
+    from gpufuse.kernels_cuda import motion as kernels
+
+    masks = xp.empty((stop - start, *frames.shape[-2:]), bool)
+    if not isinstance(threshold, xp.ndarray):
+        threshold = xp.full((), threshold)
+    kernels.motion_masks(known, masks, threshold.astype(numpy.float32))
+    return masks
+
+
+def motion_noise(changes: Array) -> float | Array:
     """Robust estimate of the noise in frame-to-frame changes.
 
     Parameters
@@ -275,9 +336,13 @@ def motion_noise(changes: Array) -> float:
 
     Returns
     -------
-    float
+    float, or ndarray of shape (), float32, on a GPU
         Median in grey levels of the changes above 0.05 level: moving things cover less than half of a
         view, and a codec repeats blocks that carry no noise at all. 0 if nothing changes.
+
+    Notes
+    -----
+    Synchronises: no; on a GPU the result stays there, for to read it would wait.
 
     Examples
     --------
@@ -285,11 +350,24 @@ def motion_noise(changes: Array) -> float:
     >>> motion_noise(numpy.array([[[0.0, 0.2, 0.3, 90.0, 0.1]]], numpy.float32))
     0.25
     """
-    noisy = changes[changes > _UNCHANGED]
-    return round(float(array_module(changes).median(noisy)), 6) if noisy.size else 0.0
+    xp = array_module(changes)
+    if xp is numpy:
+        noisy = changes[changes > _UNCHANGED]
+        return round(float(numpy.median(noisy)), 6) if noisy.size else 0.0
+    if not changes.size:
+        return xp.zeros((), numpy.float32)
+    # As above in shapes that do not depend on values: what does not change is sorted behind the noise.
+    noisy = changes > _UNCHANGED
+    count = noisy.sum()
+    ranked = xp.sort(xp.where(noisy, changes, xp.float32(numpy.inf)).ravel())
+    middle = xp.maximum(xp.stack([(count - 1) // 2, count // 2]), 0)
+    low, high = xp.take(ranked, middle)
+    # The product is exact in float64, so this is the decimal number nearest to the median.
+    median = xp.rint(((low + high) / 2).astype(numpy.float64) * 1e6) / 1e6
+    return xp.where(count > 0, median, 0.0).astype(numpy.float32)
 
 
-def motion_threshold(changes: Array) -> float:
+def motion_threshold(changes: Array) -> float | Array:
     """Motion threshold that the noise does not reach.
 
     Parameters
@@ -299,10 +377,12 @@ def motion_threshold(changes: Array) -> float:
 
     Returns
     -------
-    float
+    float, or ndarray of shape (), float32, on a GPU
         4 times `motion_noise`, at least 1.5 grey levels.
     """
-    return max(_LOWEST_THRESHOLD, _NOISE_FACTOR * motion_noise(changes))
+    xp = array_module(changes)
+    larger = max if xp is numpy else xp.maximum
+    return larger(_NOISE_FACTOR * motion_noise(changes), _LOWEST_THRESHOLD)
 
 
 def clean_masks(masks: Array) -> Array:
@@ -397,6 +477,11 @@ def temporal_mean(masks: Array, c: int = 5, start: int = 0, stop: int | None = N
         raise ValueError(f"c: expected a whole number of frames from 0, got {c}; the default is 5")
     stop = len(masks) if stop is None else stop
     result = xp.empty((stop - start, *masks.shape[1:]), xp.float32)
+    if xp is not numpy:
+        from gpufuse.kernels_cuda import motion as kernels
+
+        kernels.temporal_mean(xp.ascontiguousarray(masks, dtype=bool), result, int(c), start)
+        return result
     first = last = max(0, start - c)
     window = xp.zeros(masks.shape[1:], xp.float32)  # small whole numbers: exact
     for i in range(start, stop):

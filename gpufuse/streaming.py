@@ -9,12 +9,15 @@ neighbours alone gives the same bits for every chunk length. Memory is bounded b
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 from gpufuse.arrays import Array, array_module
 
-__all__ = ["Piece", "Window", "chunks_of", "windows"]
+__all__ = ["Piece", "Window", "chunks_of", "windows", "worked"]
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -27,16 +30,25 @@ class Piece:
         Halo before, core, halo after.
     start, stop : int
         The core is ``frames[start:stop]``.
+    halo : tuple of int
+        Frames wanted before and after the core.
     """
 
     frames: Array
     start: int
     stop: int
+    halo: tuple[int, int]
 
     @property
     def core(self) -> Array:
         """The core frames."""
         return self.frames[self.start : self.stop]
+
+    def part(self, first: int, last: int) -> Piece:
+        """Cut out the core frames ``first .. last - 1``, counted from the first of the core, with their halo."""
+        start, stop = self.start + first, self.start + last
+        low, high = max(0, start - self.halo[0]), min(len(self.frames), stop + self.halo[1])
+        return Piece(self.frames[low:high], start - low, stop - low, self.halo)
 
 
 @dataclass(frozen=True)
@@ -57,6 +69,15 @@ class Window:
     def __len__(self) -> int:
         """Return the number of core frames."""
         return self.pieces[0].stop - self.pieces[0].start
+
+    def halves(self) -> tuple[Window, Window]:
+        """Cut a window of two frames or more into two."""
+        count = len(self)
+        middle = count // 2
+        return (
+            Window(self.first, tuple(piece.part(0, middle) for piece in self.pieces)),
+            Window(self.first + middle, tuple(piece.part(middle, count) for piece in self.pieces)),
+        )
 
 
 class _Track:
@@ -113,7 +134,7 @@ def windows(stream: Iterable[tuple[Array, ...]], *halos: tuple[int, int]) -> Ite
         pieces = []
         for track, (ahead, behind) in zip(tracks, halos, strict=True):
             low, high = max(0, start - ahead), min(end, stop + behind)
-            pieces.append(Piece(track.take(low, high), start - low, stop - low))
+            pieces.append(Piece(track.take(low, high), start - low, stop - low, (ahead, behind)))
         return Window(start, tuple(pieces))
 
     for chunk in stream:
@@ -129,6 +150,61 @@ def windows(stream: Iterable[tuple[Array, ...]], *halos: tuple[int, int]) -> Ite
                 track.forget(start - before)
     if end > start:
         yield cut(end)
+
+
+def worked(
+    stream: Iterable[Window], work: Callable[[Window], Result], on_shortage: Callable[[int], None]
+) -> Iterator[Result]:
+    """Do the work of a stage on each window; on its halves where memory does not suffice for the whole.
+
+    Parameters
+    ----------
+    stream : iterable of Window
+    work : callable
+        Computes each frame of the core from its halo alone, so that halves give what the whole would have.
+    on_shortage : callable
+        Called with the frames of the window for which memory did not suffice, before it is tried again; to free
+        what can be freed.
+
+    Yields
+    ------
+    object
+        What `work` returns, in order.
+
+    Raises
+    ------
+    MemoryError
+        If there is no room for a single frame.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> def work(window):
+    ...     if len(window) > 2:
+    ...         raise MemoryError
+    ...     return window.pieces[0].core.tolist()
+    >>> list(worked(windows([(numpy.arange(5),)], (1, 1)), work, lambda count: None))
+    [[0, 1], [2, 3], [4]]
+    """
+    for window in stream:
+        yield from _worked(window, work, on_shortage)
+
+
+def _worked(
+    window: Window, work: Callable[[Window], Result], on_shortage: Callable[[int], None]
+) -> Iterator[Result]:
+    try:
+        result = work(window)
+    except MemoryError:
+        if len(window) == 1:
+            raise
+    else:
+        yield result
+        return
+    # Only now: until here the traceback keeps the arrays of the failed attempt.
+    on_shortage(len(window))
+    for half in window.halves():
+        yield from _worked(half, work, on_shortage)
 
 
 def chunks_of(frames: Iterable[Array], length: int) -> Iterator[list[Array]]:

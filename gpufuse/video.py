@@ -14,16 +14,17 @@ import re
 from collections import deque
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy
 
-from gpufuse.arrays import to_levels
+from gpufuse.arrays import Array, to_levels
 from gpufuse.clip import Chunk, ClipReader, Frame, Limits
 from gpufuse.damage import OnDamage
 from gpufuse.errors import ConfigError, DamagedInputError, GpufuseError, InputError
 from gpufuse.stills import is_still, natural_key, read_still, unreadable, write_still
-from gpufuse.videofile import VideoFileReader
-from gpufuse.writer import ClipWriter, check_clip_output
+from gpufuse.videofile import Decoder, open_video_file
+from gpufuse.writer import ClipWriter, Source, check_clip_output
 
 __all__ = [
     "Chunk",
@@ -31,6 +32,7 @@ __all__ = [
     "ClipWriter",
     "Frame",
     "Limits",
+    "Source",
     "check_clip_output",
     "is_still",
     "open_clip",
@@ -45,6 +47,8 @@ def open_clip(
     on_damage: OnDamage = "fail",
     limits: Limits | None = None,
     rate: Fraction | int | None = None,
+    module: Any = numpy,
+    decoder: Decoder = "software",
 ) -> ClipReader:
     """Open a clip: a video file, a folder of stills, a glob of stills, or one still.
 
@@ -58,6 +62,11 @@ def open_clip(
     limits : Limits, optional
     rate : Fraction or int, optional
         Stills per second, 25 unless given; for a video file not allowed.
+    module : module
+        `numpy`, or `cupy` for frames in the memory of the current GPU.
+    decoder : {"software", "nvdec"}
+        Whether to let the GPU decode what it can, straight into its memory; with `cupy` only. What it cannot is
+        decoded by software, and the reader's ``decoder`` says why.
 
     Returns
     -------
@@ -97,9 +106,9 @@ def open_clip(
     else:
         if rate is not None:
             raise ConfigError(f"rate: expected none for a video, got {rate}; its frames have times")
-        return VideoFileReader(path, on_damage, limits)
+        return open_video_file(path, on_damage, limits, module, decoder)
     return _StillsReader(
-        path.name or str(path), sorted(stills, key=natural_key), still_rate, on_damage, limits
+        path.name or str(path), sorted(stills, key=natural_key), still_rate, on_damage, limits, module
     )
 
 
@@ -123,9 +132,15 @@ class _StillsReader(ClipReader):
     """Stills as a clip; the time of still k is k / rate."""
 
     def __init__(
-        self, name: str, paths: list[Path], rate: Fraction, on_damage: OnDamage, limits: Limits
+        self,
+        name: str,
+        paths: list[Path],
+        rate: Fraction,
+        on_damage: OnDamage,
+        limits: Limits,
+        module: Any,
     ) -> None:
-        super().__init__(name, on_damage, limits)
+        super().__init__(name, on_damage, limits, module)
         self.rate = rate
         self.time_base = 1 / rate
         self.frame_count_hint = len(paths)
@@ -162,8 +177,8 @@ class _StillsReader(ClipReader):
             self._ready = (index, image)
         return self._ready is not None
 
-    def _take(self, out: numpy.ndarray) -> int:
+    def _take(self, out: Array) -> int:
         assert self._ready is not None
         (pts, image), self._ready = self._ready, None
-        out[...] = to_levels(image)  # grey becomes three equal channels
+        out[...] = to_levels(self._module.asarray(image))  # grey becomes three equal channels
         return pts

@@ -11,17 +11,22 @@ import re
 from collections import deque
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy
 
+from gpufuse.arrays import Array
 from gpufuse.clip import ClipReader, Limits
 from gpufuse.damage import ELEMENTARY, FrameTimes, OnDamage, cut_header, file_structure, log_level
 from gpufuse.decoded import frame_to_levels
 from gpufuse.errors import DamagedInputError, GpufuseError, InputError, LimitError
+from gpufuse.hardware import nvdec_acceleration
 from gpufuse.stills import unreadable
 
-__all__ = ["VideoFileReader"]
+__all__ = ["Decoder", "VideoFileReader", "open_video_file"]
+
+Decoder: TypeAlias = Literal["software", "nvdec"]
+"""What may decode: FFmpeg's own decoders, or the GPU's where it can."""
 
 # Containers that hold everything themselves: no playlists, no references to other files or hosts.
 _CONTAINERS = (
@@ -43,11 +48,52 @@ def _tolerance(version: str) -> dict[str, Any]:
     return {"metadata_errors": "replace"} if int(version.split(".")[0]) < 19 else {}
 
 
+def open_video_file(
+    path: Path, on_damage: OnDamage, limits: Limits, module: Any = numpy, decoder: Decoder = "software"
+) -> VideoFileReader:
+    """Open a video file; with software where the GPU cannot decode it.
+
+    Parameters
+    ----------
+    path : Path
+    on_damage, limits, module, decoder
+        As in `gpufuse.video.open_clip`.
+
+    Returns
+    -------
+    VideoFileReader
+
+    Raises
+    ------
+    GpufuseError
+        As `gpufuse.video.open_clip`.
+    """
+    reason = ""
+    if decoder == "nvdec":
+        try:
+            return VideoFileReader(path, on_damage, limits, module, decoder)
+        except Exception as error:  # a codec, a profile, a size that the GPU does not know; or a bad file
+            reason = _reason(error)
+    reader = VideoFileReader(path, on_damage, limits, module)
+    if reason:
+        reader.decoder = f"software (NVDEC: {reason})"
+    return reader
+
+
 class VideoFileReader(ClipReader):
     """A video file, decoded by FFmpeg, with books kept."""
 
-    def __init__(self, path: Path, on_damage: OnDamage, limits: Limits) -> None:
-        super().__init__(path.name, on_damage, limits)
+    def __init__(
+        self,
+        path: Path,
+        on_damage: OnDamage,
+        limits: Limits,
+        module: Any = numpy,
+        decoder: Decoder = "software",
+    ) -> None:
+        super().__init__(path.name, on_damage, limits, module)
+        self._on_gpu = decoder == "nvdec"
+        self.decoder = "NVDEC" if self._on_gpu else "software"
         self._path = path
         self._ready: deque[tuple[int, Any]] = deque()
         self._container: Any = None
@@ -82,6 +128,7 @@ class VideoFileReader(ClipReader):
                 self._container = av.open(
                     "file:" + os.path.abspath(self._path),
                     options={"protocol_whitelist": "file", "format_whitelist": _CONTAINERS},
+                    hwaccel=nvdec_acceleration() if self._on_gpu else None,
                     **_tolerance(av.__version__),
                 )
                 self._stream = self._choose_stream()
@@ -177,6 +224,8 @@ class VideoFileReader(ClipReader):
         if not self._fill():
             raise InputError(f"{self.name}: expected at least one frame, found none; {_AGAIN}")
         frame = self._ready[0][1]
+        if self._on_gpu and frame.format.name != "cuda":
+            raise InputError(f"{self.name}: expected frames on the GPU, found {frame.format.name}; {_AGAIN}")
         self._turns = round(frame.rotation / 90) % 4
         if frame.rotation % 90:
             self.notes.append(f"{self.name}: its rotation by {frame.rotation} degrees is left out")
@@ -307,7 +356,7 @@ class VideoFileReader(ClipReader):
     def _seconds(self, pts: int | None) -> str:
         return "0.00 s" if pts is None else f"{float(pts * self.time_base):.2f} s"
 
-    def _take(self, out: numpy.ndarray) -> int:
+    def _take(self, out: Array) -> int:
         pts, frame = self._ready.popleft()
         try:
             self._convert(frame, out)
@@ -320,11 +369,11 @@ class VideoFileReader(ClipReader):
             ) from error
         return pts
 
-    def _convert(self, frame: Any, out: numpy.ndarray) -> None:
+    def _convert(self, frame: Any, out: Array) -> None:
         if self._turns:
-            upright = numpy.empty((3, frame.height, frame.width), numpy.float32)
+            upright = self._module.empty((3, frame.height, frame.width), numpy.float32)
             frame_to_levels(frame, upright, self._codec, self.name)
-            out[...] = numpy.rot90(upright, self._turns, axes=(1, 2))
+            out[...] = self._module.rot90(upright, self._turns, axes=(1, 2))
         else:
             frame_to_levels(frame, out, self._codec, self.name)
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self, TypeAlias
 
 import numpy
 
+from gpufuse.arrays import Array, array_module
 from gpufuse.colour import default_matrix, levels_to_yuv
 from gpufuse.errors import ConfigError, GpufuseError, OutputError
 from gpufuse.output import OutputFile, check_output, output_error
 
-__all__ = ["ClipWriter", "check_clip_output"]
+__all__ = ["ClipWriter", "Source", "check_clip_output"]
+
+Source: TypeAlias = Literal["levels", "codes", "surfaces"]
+"""What is given to a writer: grey levels, 8-bit YUV codes, or such codes in the memory of a GPU that encodes them."""
 
 _MUXERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 _MATRIX_TAG = {"bt709": 1, "bt601": 6}
@@ -74,6 +78,9 @@ class ClipWriter:
         Speed of x264.
     sample_aspect : Fraction
         Width of a pixel over its height.
+    source : {"levels", "codes", "surfaces"}
+        What will be given: `write_chunk` takes levels, `write_codes` the others. Surfaces are encoded by the GPU
+        (NVENC), at about the same quality; their sides must be even.
 
     Attributes
     ----------
@@ -106,6 +113,7 @@ class ClipWriter:
         crf: int = 18,
         preset: str = "veryfast",
         sample_aspect: Fraction = Fraction(1),
+        source: Source = "levels",
     ) -> None:
         if min(width, height) < 1:
             raise ConfigError(f"size: expected at least 1x1, got {width}x{height}; give positive sides")
@@ -115,6 +123,11 @@ class ClipWriter:
             )
         if not 0 <= crf <= 51:
             raise ConfigError(f"crf: expected 0 to 51, got {crf}; 18 looks like the original")
+        odd = bool(width % 2 or height % 2)
+        if source == "surfaces" and odd:
+            raise ConfigError(
+                f"size: expected even sides for an encoder on the GPU, got {width}x{height}; give codes"
+            )
         check_clip_output(path, overwrite=overwrite)
         self.path = Path(path)
         self.width, self.height = width, height
@@ -122,11 +135,13 @@ class ClipWriter:
         self.frames_written = 0
         self.shift = 0
         self._matrix = default_matrix(height)
-        self._format = "yuv444p" if width % 2 or height % 2 else "yuv420p"
+        self._source = source
+        self._format = "yuv444p" if odd else ("yuv420p" if source == "levels" else "nv12")
         self._duration = max(1, round(1 / (Fraction(rate) * self.time_base)))
         self._last: int | None = None
         self._packets = 0
         self._container: Any = None
+        self._surfaces: Any = None  # the context on the GPU that all frames share
         self._output = OutputFile(path, overwrite=overwrite)
         try:
             with _log_caught():
@@ -144,18 +159,23 @@ class ClipWriter:
         self._container = av.open(
             "file:" + str(self._output.part.absolute()), "w", format=muxer, options=options
         )
-        stream: Any = self._container.add_stream("libx264", rate=rate)
-        stream.width, stream.height, stream.pix_fmt = self.width, self.height, self._format
+        on_gpu = self._source == "surfaces"
+        stream: Any = self._container.add_stream("h264_nvenc" if on_gpu else "libx264", rate=rate)
+        stream.width, stream.height = self.width, self.height
+        stream.pix_fmt = "cuda" if on_gpu else self._format
         stream.time_base = self.time_base
         context = stream.codec_context
         context.time_base = self.time_base
         # Silent: x264 logs from threads of its own.
         context.options = {"crf": str(crf), "preset": preset, "x264-params": "log=-1"}
+        if on_gpu:  # constant quality too, whose scale lies about three above
+            context.options = {"preset": "p4", "rc": "vbr", "cq": str(min(51, crf + 3)), "b": "0"}
         context.colorspace, context.color_range = _MATRIX_TAG[self._matrix], _LIMITED_RANGE
         if sample_aspect != 1:
             context.sample_aspect_ratio = sample_aspect
         self._stream = stream
-        context.open()
+        if not on_gpu:  # an encoder on the GPU opens with the first frame, whose memory it takes
+            context.open()
 
     def write_chunk(self, levels: numpy.ndarray, pts: Sequence[int]) -> None:
         """Write successive frames.
@@ -180,21 +200,55 @@ class ClipWriter:
                 f"levels: expected float32 of shape {expected}, got {levels.dtype} {levels.shape}; "
                 "check the chunk"
             )
+        self._write_all(list(numpy.ascontiguousarray(levels)), pts, self._frame_of_levels)
+
+    def write_codes(self, codes: Array, pts: Sequence[int]) -> None:
+        """Write successive frames that are YUV codes in the limited range already.
+
+        Parameters
+        ----------
+        codes : ndarray, uint8, contiguous
+            For even sides NV12, as of `gpufuse.colour.levels_to_nv12`, shape (T, H * 3 / 2, W); for others Y,
+            Cb and Cr, shape (T, 3, H, W). NumPy for the source ``"codes"``, CuPy for ``"surfaces"``, where all
+            that made them has ended.
+        pts : sequence of int
+            As of `write_chunk`.
+
+        Raises
+        ------
+        ValueError
+            For another shape or dtype, or times that do not increase.
+        OutputError
+            If encoding or writing fails; the part file is gone then.
+        """
+        halved = self._format == "nv12"
+        frame = (self.height * 3 // 2, self.width) if halved else (3, self.height, self.width)
+        expected = (len(pts), *frame)
+        if codes.shape != expected or codes.dtype != numpy.uint8 or self._source == "levels":
+            raise ValueError(
+                f"codes: expected uint8 of shape {expected} in a writer of codes, got {codes.dtype} "
+                f"{tuple(codes.shape)} in one of {self._source}; check the chunk"
+            )
+        made = self._frame_of_surface if self._source == "surfaces" else self._frame_of_codes
+        self._write_all(list(codes), pts, made)
+
+    def _write_all(self, frames: list[Array], pts: Sequence[int], made: Callable[[Array], Any]) -> None:
         if self._container is None:
             raise ValueError(f"{self.path.name}: expected an open writer, got a closed one; make a new one")
-        for frame_levels, time in zip(numpy.ascontiguousarray(levels), pts, strict=True):
+        for content, time in zip(frames, pts, strict=True):
             if self._last is None:
                 self.shift = max(0, -int(time))
             elif time <= self._last:
                 raise ValueError(f"pts: expected increasing times, got {time} after {self._last}; sort them")
             self._last = int(time)
             try:
-                self._write(frame_levels, int(time))
+                self._encode(made(content), int(time))
             except BaseException as error:
                 self.discard()
                 self._raise(error, "to encode and write it")
 
-    def _write(self, levels: numpy.ndarray, time: int) -> None:
+    def _empty_frame(self) -> tuple[Any, list[numpy.ndarray]]:
+        """A frame of the encoder's format, and its planes with the padding at the ends of their rows."""
         import av
 
         frame: Any = av.VideoFrame(self.width, self.height, self._format)
@@ -202,7 +256,34 @@ class ClipWriter:
             numpy.frombuffer(plane, numpy.uint8).reshape(plane.height, plane.line_size)
             for plane in frame.planes
         ]
+        return frame, planes
+
+    def _frame_of_levels(self, levels: numpy.ndarray) -> Any:
+        frame, planes = self._empty_frame()
         levels_to_yuv(levels, planes, self._matrix)
+        return frame
+
+    def _frame_of_codes(self, codes: numpy.ndarray) -> Any:
+        frame, planes = self._empty_frame()
+        sources = (codes[: self.height], codes[self.height :]) if codes.ndim == 2 else codes
+        for plane, source in zip(planes, sources, strict=True):
+            plane[:, : self.width] = source
+        return frame
+
+    def _frame_of_surface(self, codes: Array) -> Any:
+        """A frame in the memory where `codes` is; it keeps that memory."""
+        import av
+        from av.video.frame import CudaContext
+
+        if self._surfaces is None:
+            self._surfaces = CudaContext(
+                device_id=array_module(codes).cuda.Device().id, primary_ctx=False, current_ctx=True
+            )
+        luma = codes[: self.height]
+        chroma = codes[self.height :].reshape(self.height // 2, self.width // 2, 2)
+        return av.VideoFrame.from_dlpack((luma, chroma), format="nv12", cuda_context=self._surfaces)
+
+    def _encode(self, frame: Any, time: int) -> None:
         frame.pts, frame.time_base = time + self.shift, self.time_base
         frame.duration = self._duration
         frame.colorspace, frame.color_range = _MATRIX_TAG[self._matrix], _LIMITED_RANGE

@@ -3,7 +3,15 @@
 import numpy
 import pytest
 
-from gpufuse.colour import MATRICES, Colour, default_matrix, levels_to_yuv, yuv_to_levels
+from gpufuse import normalise
+from gpufuse.colour import (
+    MATRICES,
+    Colour,
+    default_matrix,
+    levels_to_nv12,
+    levels_to_yuv,
+    yuv_to_levels,
+)
 
 RNG_SEED = 7
 
@@ -141,6 +149,69 @@ def test_colour_edges_stay_where_they_are():
     assert numpy.abs(out - levels)[:, :, 2:-2].max() < 2.5
 
 
+@pytest.mark.parametrize("size", [(7, 11), (1, 1), (6, 10)])
+@pytest.mark.parametrize(("depth", "high_bits"), [(8, False), (10, False), (10, True), (16, True)])
+def test_alternating_chroma_is_that_of_planes(size, depth, high_bits):
+    height, width = size
+    rng = numpy.random.default_rng(RNG_SEED)
+    kind = numpy.uint8 if depth == 8 else numpy.uint16
+    shapes = [size] + [(-(-height // 2), -(-width // 2))] * 2
+    luma, blue, red = (rng.integers(0, 1 << depth, shape).astype(kind) for shape in shapes)
+    chroma = numpy.zeros((blue.shape[0] + 1, 2 * blue.shape[1] + 4), kind)  # longer rows, one more
+    chroma[:-1, 0:-4:2], chroma[:-1, 1:-4:2] = blue, red
+    expected, found = numpy.full((2, 3, *size), -1, numpy.float32)
+    yuv_to_levels([luma, blue, red], expected, Colour("bt709"), depth=depth)
+    codes = [luma, chroma]
+    if high_bits:
+        codes = [plane << (16 - depth) | 0b111 * (depth == 10) for plane in codes]  # low bits do not count
+    yuv_to_levels(codes, found, Colour("bt709"), depth=depth, high_bits=high_bits)
+    numpy.testing.assert_array_equal(found, expected)
+    yuv_to_levels(codes[:1], found, Colour("bt709"), depth=depth, high_bits=high_bits)
+    yuv_to_levels([luma], expected, Colour("bt709"), depth=depth)
+    numpy.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("form", ["each", "shared", "none"])
+def test_a_batch_is_encoded_as_its_frames_are(form):
+    rng = numpy.random.default_rng(RNG_SEED)
+    levels = rng.uniform(-20, 275, (3, 3, 6, 10)).astype(numpy.float32)
+    shape = {"each": (3, 3), "shared": (3,), "none": (3,)}[form]
+    scale, shift = rng.uniform(0.5, 1.5, shape), rng.uniform(-9, 9, shape)
+    options = {} if form == "none" else {"scale": scale, "shift": shift}
+    planes = [numpy.zeros((3, *shape), numpy.uint8) for shape in ((6, 13), (3, 8), (3, 8))]
+    full = [numpy.zeros((3, 6, 10), numpy.uint8) for _ in range(3)]
+    levels_to_yuv(levels, planes, "bt709", **options)
+    levels_to_yuv(levels, full, "bt709", **options)
+    together = levels_to_nv12(levels, "bt709", **options)
+    assert together.shape == (3, 9, 10)
+    assert together.dtype == numpy.uint8
+    for k, frame in enumerate(levels):
+        if form != "none":
+            c1, c2 = (numpy.broadcast_to(values, (3, 3))[k] for values in (scale, shift))
+            frame = normalise.apply_affine(frame, c1, c2)
+        for batch in (planes, full):
+            one = [numpy.zeros_like(plane[0]) for plane in batch]
+            levels_to_yuv(frame, one, "bt709")
+            for plane, expected in zip(batch, one, strict=True):
+                numpy.testing.assert_array_equal(plane[k], expected)
+        numpy.testing.assert_array_equal(together[k, :6], planes[0][k, :, :10])
+        numpy.testing.assert_array_equal(together[k, 6:, 0::2], planes[1][k, :, :5])
+        numpy.testing.assert_array_equal(together[k, 6:, 1::2], planes[2][k, :, :5])
+        numpy.testing.assert_array_equal(levels_to_nv12(frame, "bt709"), together[k])
+
+
+def test_one_of_scale_and_shift_is_enough():
+    levels = numpy.full((3, 2, 2), 100, numpy.float32)
+    by_scale = levels_to_nv12(levels, "bt601", scale=numpy.full(3, 1.5))
+    by_shift = levels_to_nv12(levels, "bt601", shift=numpy.full(3, 50.0))
+    numpy.testing.assert_array_equal(by_scale, by_shift)
+    numpy.testing.assert_array_equal(by_scale, levels_to_nv12(levels + 50, "bt601"))
+
+
+def test_a_batch_of_no_frames():
+    assert levels_to_nv12(numpy.zeros((0, 3, 4, 6), numpy.float32), "bt601").shape == (0, 6, 6)
+
+
 def test_untagged_video_changes_its_matrix_at_720_lines():
     assert [default_matrix(lines) for lines in (240, 719, 720, 2160)] == ["bt601", "bt601", "bt709", "bt709"]
 
@@ -150,8 +221,12 @@ def test_wrong_arguments_are_named():
     small = [numpy.zeros((4, 6), numpy.uint8), *[numpy.zeros((2, 2), numpy.uint8)] * 2]
     with pytest.raises(ValueError, match="planes: expected Cb of at least 3x2"):
         yuv_to_levels(small, out, Colour("bt601"))
-    with pytest.raises(ValueError, match="planes: expected 1 or 3, got 2"):
+    with pytest.raises(ValueError, match="planes: expected 1 to 3, got 4"):
+        yuv_to_levels([*small, small[0]], out, Colour("bt601"))
+    with pytest.raises(ValueError, match="planes: expected Cb and Cr of at least 6x2"):
         yuv_to_levels(small[:2], out, Colour("bt601"))
+    with pytest.raises(ValueError, match="planes: expected uint16 for codes in the high bits, got uint8"):
+        yuv_to_levels(small[:1], out, Colour("bt601"), high_bits=True)
     with pytest.raises(ValueError, match="depth: expected 8 to 16 bits, got 7"):
         yuv_to_levels(small, out, Colour("bt601"), depth=7)
     with pytest.raises(ValueError, match=r"subsampling: expected .* got \(4, 1\)"):
@@ -163,3 +238,14 @@ def test_wrong_arguments_are_named():
     odd = [numpy.zeros((5, 6), numpy.uint8), *[numpy.zeros((2, 3), numpy.uint8)] * 2]
     with pytest.raises(ValueError, match="levels: expected even sides for 4:2:0, got 6x5"):
         levels_to_yuv(numpy.zeros((3, 5, 6), numpy.float32), odd, "bt601")
+    with pytest.raises(ValueError, match="levels: expected even sides for 4:2:0, got 5x4"):
+        levels_to_nv12(numpy.zeros((3, 4, 5), numpy.float32), "bt601")
+    for shape in [(4, 6), (1, 4, 6), (1, 1, 3, 4, 6)]:
+        with pytest.raises(ValueError, match=r"levels: expected shape \(3, H, W\) or \(T, 3, H, W\)"):
+            levels_to_nv12(numpy.zeros(shape, numpy.float32), "bt601")
+    with pytest.raises(ValueError, match="planes: expected Y of at least 6x4, got shape"):
+        levels_to_yuv(
+            numpy.zeros((2, 3, 4, 6), numpy.float32), [numpy.zeros((4, 6), numpy.uint8)] * 3, "bt601"
+        )
+    with pytest.raises(ValueError, match="planes: expected 3, got 2"):
+        levels_to_yuv(numpy.zeros((3, 4, 6), numpy.float32), [numpy.zeros((4, 12), numpy.uint8)] * 2, "bt601")

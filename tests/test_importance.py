@@ -201,6 +201,27 @@ def test_changes_of_a_piece(scene, start):
     numpy.testing.assert_array_equal(importance.motion_changes(scene.night[:8], start), whole[start:])
 
 
+@pytest.mark.parametrize("motion_from", ["intensity", "gradient"])
+def test_cleaned_motion_of_pieces(scene, motion_from):
+    options = {"threshold": 6.0, "motion_from": motion_from}
+    whole = importance.motion_masks(scene.night[:7], **options)
+    for start in range(7):
+        for stop in range(start, 8):
+            first, last = max(0, start - 1), max(stop, 2)
+            piece = numpy.ascontiguousarray(scene.night[first:last])
+            # The frame before is at hand, so only the start of the clip is a start of the piece.
+            found = importance.cleaned_motion(piece, start - first, stop - first, **options)
+            assert found.dtype == bool
+            numpy.testing.assert_array_equal(found, whole[start:stop])
+
+
+def test_cleaned_motion_of_one_frame():
+    frames = levels(1, 3, 4, 5, value=200)
+    found = importance.cleaned_motion(frames, 0, 1, 1.0)
+    assert found.shape == (1, 4, 5)
+    assert not found.any()
+
+
 def test_gradient_motion_is_blind_to_light():
     y = numpy.arange(12, dtype=numpy.float32)[:, None] * numpy.ones(12, numpy.float32)
     frames = numpy.stack([y, y + 40])[:, None]
