@@ -22,8 +22,8 @@ _GREY = re.compile(r"gray(?P<depth>\d*)(?P<end>le|be)?")
 _SUBSAMPLING = {"420": (2, 2), "422": (2, 1), "440": (1, 2), "444": (1, 1)}
 
 
-_ON_GPU = {"nv12": (8, numpy.uint8), "p010le": (10, numpy.uint16), "p016le": (16, numpy.uint16)}
-"""Bits and type of the codes in the formats that GPUs decode to."""
+_ON_GPU = {"nv12": 8, "p010le": 10, "p016le": 16}
+"""Bits of the codes in the formats that GPUs decode to."""
 
 
 def frame_to_levels(frame: Any, out: Array, codec: str, clip: str) -> None:
@@ -80,18 +80,18 @@ def _gpu_frame_to_levels(frame: Any, out: Array, codec: str, clip: str) -> None:
     name = frame.sw_format.name
     if name not in _ON_GPU:
         raise InputError(f"{clip}: expected {', '.join(_ON_GPU)} on the GPU, found {name}; use --device cpu")
-    depth, dtype = _ON_GPU[name]
-    planes = [_gpu_plane(plane, dtype, array_module(out)) for plane in frame.planes]
+    depth = _ON_GPU[name]
+    planes = [_gpu_plane(plane, array_module(out)) for plane in frame.planes]
     colour = _colour_of(frame, codec, False, clip)
-    yuv_to_levels(planes, out, colour, depth=depth, high_bits=dtype is numpy.uint16)
+    yuv_to_levels(planes, out, colour, depth=depth, high_bits=depth > 8)
 
 
-def _gpu_plane(plane: Any, dtype: Any, cupy: Any) -> Array:
+def _gpu_plane(plane: Any, cupy: Any) -> Array:
     """Rows of a plane as they lie, with the padding at their ends; no copy, and the frame's memory is kept."""
     # As a capsule: PyAV does not take the stream that CuPy would pass. Both work on the default stream.
     view = cupy.from_dlpack(plane.__dlpack__())
-    pitch = view.strides[0] // view.itemsize
-    return cupy.ndarray((view.shape[0], pitch), dtype, view.data)
+    pitch, size = view.strides[0], view.itemsize
+    return cupy.lib.stride_tricks.as_strided(view, (view.shape[0], pitch // size), (pitch, size))
 
 
 def _readable_format(frame: Any) -> tuple[Any, str]:

@@ -55,8 +55,8 @@ def susan3d(frames: Array, *, sigma: float = 15.0, threshold: float = 20.0, pass
     ``out(p) = sum_q w(p,q) v(q) / sum_q w(p,q)`` with
     ``w = exp(-|q-p|^2 / (2 sigma^2) - ((v(q) - v(p)) / t)^2)`` and ``q != p`` [1]_. Borders in space and at
     both ends of the video are replicated. Where the weights sum to less than 1e-6 the sample becomes the
-    median of its 8 spatial neighbours. The CPU twin computes the exponential by a polynomial, within 0.02
-    grey level of the exact result; the CUDA twin by the special-function unit, within 0.002. Cost 44 weights
+    median of its 8 spatial neighbours. The CPU twin computes the exponential by a polynomial, within 0.001
+    grey level of the exact result; the CUDA twin by the special-function unit, within 0.001. Cost 44 weights
     a sample and pass. Synchronises: once, to see that `frames` is finite.
 
     References

@@ -345,7 +345,7 @@ def _enhance_clip(order: _Order, progress: Progress | None, tell: Callable[[str]
         if on_gpu:
             why = "" if no_nvdec is None else f" (NVDEC: {no_nvdec})"
             coders = f"decoded by {clip.decoder}{why}, encoded by {job.encoder}"
-        return order.report(frames, error, plate.damage + tuple(clip.damage), notes, coders)
+        return order.report(frames, float(error), plate.damage + tuple(clip.damage), notes, coders)
 
 
 def _enhance_still(order: _Order, progress: Progress | None, tell: Callable[[str], None]) -> EnhanceReport:
@@ -430,9 +430,10 @@ class _ClipJob:
         """Who encodes, and why."""
         return self._delivery.encoder
 
-    def run(self, progress: Progress | None) -> tuple[int, float]:
-        """Return the number of frames and the error of the solver."""
-        done, errors = 0, []
+    def run(self, progress: Progress | None) -> tuple[int, Array | float]:
+        """Return the number of frames and the error of the solver, which on a GPU stays there."""
+        done = 0
+        solver_error: Array | float = numpy.nan
         with contextlib.ExitStack() as stack:
             writers = _Writers(stack, self._files, self._clip, self._day.shape, self._delivery)
             behind = stack.enter_context(BackgroundWriter(writers.write, _QUEUED))
@@ -449,13 +450,12 @@ class _ClipJob:
             )
             for fused in fused_chunks:
                 if fused.first == 0:
-                    errors.append(fused.solver_error)
+                    solver_error = fused.solver_error
                 behind.put(self._finished(fused))
                 done += len(fused)
                 if progress is not None:
                     progress(done, self._clip.frame_count_hint)
-        # Looked at only now: on a GPU that waits.
-        return done, max(float(error) for error in errors) if errors else numpy.nan
+        return done, solver_error
 
     def _stream(self, chunks: Iterator[Chunk]) -> Iterator[tuple[Array, Array]]:
         first: int | None = None

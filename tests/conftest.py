@@ -1,8 +1,10 @@
 """Fixtures that several test files share."""
 
+import contextlib
 import dataclasses
 import os
 import pathlib
+import threading
 from typing import Any
 
 import numpy
@@ -19,20 +21,75 @@ def pytest_addoption(parser):
 
 @pytest.fixture(params=["check", "fast-reversed"])
 def cp(request):
-    """CuPy: the stand-in whose kernels the emulator runs, or the real one with --gpu."""
+    """CuPy, for the test of a kernel: the stand-in whose kernels the emulator runs, or the real one with --gpu."""
     mode, _, order = request.param.partition("-")
+    if request.config.getoption("--gpu") and mode != "check":
+        pytest.skip("one run is enough on a GPU")
+    yield from cupy_of(request, mode=mode, order=1 if order else 0)
+
+
+@pytest.fixture
+def gpu(request):
+    """CuPy, for the test of a whole path: the stand-in at its fastest, or the real one with --gpu."""
+    yield from cupy_of(request, mode="fast")
+
+
+def cupy_of(request, **settings):
     if request.config.getoption("--gpu"):
-        if mode != "check":
-            pytest.skip("one run is enough on a GPU")
         import cupy
 
         cupy.cuda.Device().use()  # no GPU is a failure here, not a skip
         yield cupy
         return
-    from cuemu import fakecupy
+    from cuemu import fakecupy, need, unavailable
 
-    with fakecupy.installed(mode=mode, order=1 if order else 0) as module:
+    need(unavailable())
+    with fakecupy.installed(**settings) as module:
         yield module
+
+
+class NoHostCopy:
+    """Context in which a copy from the device to the host is an error, in every thread, unless it is allowed."""
+
+    def __init__(self, cupy, monkeypatch):
+        self._cupy, self._monkeypatch = cupy, monkeypatch
+        self._emulated = hasattr(cupy, "no_transfers")
+        self._exempt = threading.local()
+
+    @contextlib.contextmanager
+    def __call__(self):
+        with self._cupy.no_transfers() if self._emulated else self._monkeypatch.context() as patch:
+            for name in (
+                () if self._emulated else ("get", "item", "tolist", "__float__", "__int__", "__bool__")
+            ):
+                patch.setattr(self._cupy.ndarray, name, self._refusing(getattr(self._cupy.ndarray, name)))
+            yield
+
+    def _refusing(self, method):
+        def refuse(array, *arguments, **keywords):
+            if getattr(self._exempt, "active", False):
+                return method(array, *arguments, **keywords)
+            raise AssertionError("copy from the device to the host, where none is allowed")
+
+        return refuse
+
+    @contextlib.contextmanager
+    def allowed(self):
+        """Within the context, allow this thread to copy: the download of results."""
+        if self._emulated:
+            with self._cupy.allowed():
+                yield
+            return
+        self._exempt.active = True
+        try:
+            yield
+        finally:
+            self._exempt.active = False
+
+
+@pytest.fixture
+def no_host_copy(gpu, monkeypatch):
+    return NoHostCopy(gpu, monkeypatch)
 
 
 @pytest.fixture

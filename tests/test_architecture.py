@@ -20,6 +20,7 @@ import gpufuse
 PACKAGE = pathlib.Path(gpufuse.__file__).parent
 STAGES = {"denoise", "background", "importance", "mixing", "poisson", "normalise", "baselines"}
 FOUNDATIONS = {"errors", "_version", "arrays", "threads"}
+KERNELS = ("kernels_cpu.", "kernels_cuda.")
 HEAVY = ("cupy", "numba", "av", "scipy", "imageio", "PIL", "tqdm")
 
 
@@ -63,7 +64,8 @@ def importers(*modules):
 def test_the_imports_were_found():
     assert set(EDGES) >= STAGES | FOUNDATIONS | {"fusion", "cli"}
     assert EDGES["fusion"] >= {"denoise", "importance", "mixing", "poisson", "normalise", "streaming"}
-    assert EDGES["denoise"] == {"arrays", "errors", "kernels_cpu", "kernels_cpu.susan"}
+    twins = {"kernels_cpu", "kernels_cpu.susan", "kernels_cuda", "kernels_cuda.susan"}
+    assert EDGES["denoise"] == {"arrays"} | twins
 
 
 def test_no_cycles():
@@ -78,8 +80,8 @@ def test_foundations_import_foundations_only():
 
 @pytest.mark.parametrize("stage", sorted(STAGES))
 def test_stages_know_neither_each_other_nor_what_is_above(stage):
-    allowed = FOUNDATIONS | {"gradients", "kernels_cpu"}
-    assert {name for name in EDGES[stage] if not name.startswith("kernels_cpu.")} <= allowed
+    allowed = FOUNDATIONS | {"gradients", "kernels_cpu", "kernels_cuda"}
+    assert {name for name in EDGES[stage] if not name.startswith(KERNELS)} <= allowed
 
 
 def test_only_fusion_and_what_stands_above_it_knows_several_stages():
@@ -91,7 +93,8 @@ def test_only_fusion_and_what_stands_above_it_knows_several_stages():
 def test_the_top_is_imported_from_above_only():
     assert importers("cli") <= {"__main__"}
     assert importers("enhance", "demo", "device") <= {"cli", "enhance", "pair", "demo", "__main__"}
-    assert importers("fusion") <= {"cli", "enhance", "pair", "demo"}
+    assert importers("fusion") <= {"cli", "delivery", "enhance", "pair", "demo"}
+    assert importers("delivery") <= {"enhance"}
 
 
 def test_fusion_and_stages_read_and_write_no_files():
@@ -104,10 +107,27 @@ def test_kernels_import_numpy_numba_and_the_thread_policy_only():
     assert len(kernels) >= 5
     for path in kernels.values():
         for name in imported(path):
-            own = name.startswith(("gpufuse.kernels_cpu._compile", "gpufuse.threads"))
+            own = name.startswith(("gpufuse.kernels_cpu._compile", "gpufuse.threads", "gpufuse.hierarchy"))
             assert own or name.split(".")[0] in {"numpy", "numba", *sys.stdlib_module_names}, (
                 f"{path}: {name}"
             )
+
+
+def test_launchers_import_the_loader_and_foundations_only():
+    launchers = {
+        name for name in FILES if name.startswith("kernels_cuda.") and name != "kernels_cuda._compile"
+    }
+    assert len(launchers) >= 7
+    for name in launchers:
+        assert EDGES[name] <= FOUNDATIONS | {"hierarchy", "kernels_cuda", "kernels_cuda._compile"}, name
+    assert EDGES["kernels_cuda._compile"] <= FOUNDATIONS
+
+
+def test_each_launcher_is_the_twin_of_a_cpu_module():
+    cuda = {name.removeprefix("kernels_cuda.") for name in FILES if name.startswith("kernels_cuda.")}
+    cpu = {name.removeprefix("kernels_cpu.") for name in FILES if name.startswith("kernels_cpu.")}
+    assert cpu <= cuda
+    assert cuda - cpu <= {"motion"}  # on the CPU, array expressions
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if not name.startswith("kernels_cpu")])

@@ -490,7 +490,9 @@ def test_nvenc_needs_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert nvenc_obstacle() == "no NVIDIA GPU"
 
 
-ON_HOST = hardware._NVENC_TRIAL.replace("import cupy\n", "import numpy as cupy\n").replace("surfaces", "codes")
+ON_HOST = hardware._NVENC_TRIAL.replace("import cupy\n", "import numpy as cupy\n").replace(
+    "surfaces", "codes"
+)
 """The trial with an encoder that is here, from the host's memory."""
 
 
@@ -527,6 +529,7 @@ def test_nvenc_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_nvenc_without_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "cuda_obstacle", lambda: None)
     monkeypatch.setattr(hardware.sys, "executable", "/no/python")
     assert nvenc_obstacle() == (
         "no child process could be started "

@@ -12,8 +12,7 @@ import scipy.fft
 
 import gpufuse.errors
 import gpufuse.threads
-from gpufuse import poisson
-from gpufuse import hierarchy
+from gpufuse import hierarchy, poisson
 from gpufuse.kernels_cpu import multigrid
 
 LIMIT = 0.25  # grey levels, promised for the default cycles

@@ -1,0 +1,1 @@
+"""Parts of `benchmarks/gpu_report.py`: each module does one thing and keeps no state."""
