@@ -70,8 +70,8 @@ class Report:
             **{
                 name: []
                 for name in (
-                    "goals", "breakdown", "chain", "kernels", "against_cpu", "against_arrays", "accuracy", "poisson_groups",
-                    "skipped", "failures",
+                    "goals", "breakdown", "chain", "kernels", "against_cpu", "against_arrays", "accuracy",
+                    "poisson_groups", "skipped", "failures",
                 )
             },
         }  # fmt: skip

@@ -415,6 +415,7 @@ class _ClipJob:
         self._areas = AreaMasks(order.areas, (clip.height, clip.width), size, xp)
         free = free_memory(self._day)
         self._length = _ChunkLength(order.chunk or chunk_length(self._day.shape, free_memory=free))
+        self._number = None if xp is numpy else int(xp.cuda.Device().id)
         self._downloads = Downloads(xp)
         self._delivery = self._chosen_delivery(size)
         self._reading: list[Chunk] = []  # times, and frames for a comparison, until they are fused
@@ -436,9 +437,8 @@ class _ClipJob:
         solver_error: Array | float = numpy.nan
         with contextlib.ExitStack() as stack:
             writers = _Writers(stack, self._files, self._clip, self._day.shape, self._delivery)
-            behind = stack.enter_context(BackgroundWriter(writers.write, _QUEUED))
-            chunks = self._clip.chunks(lambda: self._length.frames)
-            ahead = stack.enter_context(contextlib.closing(prefetch(chunks, _QUEUED)))
+            behind = stack.enter_context(BackgroundWriter(self._on_device(writers.write), _QUEUED))
+            ahead = stack.enter_context(contextlib.closing(prefetch(self._chunks(), _QUEUED)))
             stack.enter_context(_room_for(self._order, self._plate.shape))
             fused_chunks = fuse_stream(
                 self._day,
@@ -456,6 +456,24 @@ class _ClipJob:
                 if progress is not None:
                     progress(done, self._clip.frame_count_hint)
         return done, solver_error
+
+    def _device(self) -> contextlib.AbstractContextManager[Any]:
+        """The GPU of the thread that computes, which another thread has to be told."""
+        if self._number is None:
+            return contextlib.nullcontext()
+        device: contextlib.AbstractContextManager[Any] = self._order.module.cuda.Device(self._number)
+        return device
+
+    def _on_device(self, write: Callable[[_Finished], None]) -> Callable[[_Finished], None]:
+        def write_there(finished: _Finished) -> None:
+            with self._device():
+                write(finished)
+
+        return write_there
+
+    def _chunks(self) -> Iterator[Chunk]:
+        with self._device():
+            yield from self._clip.chunks(lambda: self._length.frames)
 
     def _stream(self, chunks: Iterator[Chunk]) -> Iterator[tuple[Array, Array]]:
         first: int | None = None

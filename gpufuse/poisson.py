@@ -121,7 +121,9 @@ def _solve_planes(planes: Array, cycles: int) -> Array:
     if min(planes.shape[1:]) >= THIN:
         return solution
     wide = solution.astype(numpy.float64)
-    correction = twin.solve(residual(wide, planes).astype(numpy.float32), cycles)
+    with numpy.errstate(invalid="ignore"):  # what is not finite is found in the result
+        left = residual(wide, planes).astype(numpy.float32)
+    correction = twin.solve(left, cycles)
     return (wide + correction).astype(numpy.float32)
 
 

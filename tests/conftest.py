@@ -11,6 +11,7 @@ import numpy
 import pytest
 
 import gpufuse
+from gpufuse.hardware import import_cupy
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -36,8 +37,7 @@ def gpu(request):
 
 def cupy_of(request, **settings):
     if request.config.getoption("--gpu"):
-        import cupy
-
+        cupy = import_cupy()
         cupy.cuda.Device().use()  # no GPU is a failure here, not a skip
         yield cupy
         return

@@ -22,7 +22,8 @@ PIXELS = 1920 * 1080
 
 SECTIONS = {
     "tests": dict, "ceilings": dict, "kernels": list, "chain": list, "against_cpu": list, "against_arrays": list,
-    "breakdown": list,    "accuracy": list, "poisson_groups": list, "end_to_end": dict, "goals": list, "skipped": list, "failures": list,
+    "breakdown": list, "accuracy": list, "poisson_groups": list, "end_to_end": dict, "goals": list, "skipped": list,
+    "failures": list,
 }  # fmt: skip
 
 
@@ -126,14 +127,15 @@ def test_a_section_that_fails_is_told_and_the_next_begins(tmp_path, monkeypatch,
     def broken():
         raise MemoryError("no room")
 
-    done = []
+    def failures():
+        return json.loads((tmp_path / "gpu-cuemu.json").read_text())["failures"]
+
+    found_by_next = []
+    following = [("a", broken), ("b", lambda: found_by_next.extend(failures()))]
     with fakecupy.installed(mode="fast"):
-        monkeypatch.setattr(
-            gpu_report, "sections", lambda run: [("a", broken), ("b", partial(done.append, 1))]
-        )
+        monkeypatch.setattr(gpu_report, "sections", lambda run: following)
         assert gpu_report.main(["--quick", "--no-tests", "--sizes", "tiny", "--output", str(tmp_path)]) == 1
-    assert done == [1]
-    assert json.loads((tmp_path / "gpu-cuemu.json").read_text())["failures"] == ["a: MemoryError: no room"]
+    assert found_by_next == failures() == ["a: MemoryError: no room"]
     assert "FAILED: a: MemoryError" in capsys.readouterr().out
 
 

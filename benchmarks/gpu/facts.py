@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import importlib.util
-import os
 import platform
 import re
 import subprocess
@@ -82,8 +80,6 @@ def parity(root: Path, files: Sequence[str], seconds: float) -> dict[str, Any]:
     """Run the tests that compare kernels with their CPU twins, on the GPU, in a child process."""
     # A plug-in that is not needed may warn, and a warning is an error there.
     options = ["-q", "--gpu", "--no-header", "-p", "no:cacheprovider", "-p", "no:benchmark"]
-    if importlib.util.find_spec("xdist") and (os.cpu_count() or 1) >= 8:
-        options += ["-n", "4", "--dist", "loadfile"]
     command = [sys.executable, "-m", "pytest", *options, *files]
     started = time.perf_counter()
     try:
