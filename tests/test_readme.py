@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from dataclasses import fields
 from pathlib import Path
 
@@ -29,10 +30,22 @@ def test_the_python_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_ci_runs_the_readmes_test_command() -> None:
-    run, test = (block.strip() for block in blocks("bash"))
+    run, test, *_ = (block.strip() for block in blocks("bash"))
     assert "\n" not in run + test
     assert run.endswith("gpufuse demo")
     assert test in (ROOT / ".ci" / "run").read_text()
+
+
+def test_extras_and_images_exist() -> None:
+    _, _, gpu, container = blocks("bash")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = re.findall(r"'\.\[(\w+)\]'", gpu)
+    assert extras == ["cuda13", "cuda12"]
+    assert set(extras) <= set(project["optional-dependencies"])
+    dockerfile = (ROOT / "docker" / "Dockerfile").read_text(encoding="utf-8")
+    for file, target in re.findall(r"docker build -f (\S+) --target (\w+)", container):
+        assert (ROOT / file).is_file()
+        assert re.search(rf"^FROM \S+ AS {target}$", dockerfile, flags=re.MULTILINE)
 
 
 def test_every_command_is_in_the_table(capsys: pytest.CaptureFixture[str]) -> None:
