@@ -24,7 +24,15 @@ import numpy
 from gpufuse.arrays import LEVELS, Array, array_module
 from gpufuse.threads import for_bands
 
-__all__ = ["MATRICES", "Colour", "default_matrix", "levels_to_nv12", "levels_to_yuv", "yuv_to_levels"]
+__all__ = [
+    "MATRICES",
+    "Colour",
+    "default_matrix",
+    "levels_to_nv12",
+    "levels_to_yuv",
+    "nv12_to_levels",
+    "yuv_to_levels",
+]
 
 MATRICES: dict[str, tuple[float, float]] = {
     "bt601": (0.299, 0.114),
@@ -133,19 +141,14 @@ def yuv_to_levels(
     [[0.0, 255.0]]
     """
     xp = array_module(out, *planes)
+    coefficients = _decoding(colour, depth)
     height, width = out.shape[1:]
-    black, gain, neutral, chroma_gain = _scales(colour.full_range, depth)
     _check_planes(planes, height, width, subsampling)
     if high_bits and any(plane.dtype != numpy.uint16 for plane in planes):
         raise ValueError(
             f"planes: expected uint16 for codes in the high bits, got {planes[0].dtype}; see high_bits"
         )
     unused_bits = 16 - depth if high_bits else 0
-    kr, kb = MATRICES[colour.matrix]
-    kg = 1.0 - kr - kb
-    red, blue = 2.0 * (1.0 - kr), 2.0 * (1.0 - kb)
-    from_chroma = (red, -blue * kb / kg, -red * kr / kg, blue)
-    coefficients = numpy.array([black, gain, neutral, *(chroma_gain * c for c in from_chroma)], numpy.float32)
     if xp is numpy:
         _yuv_to_levels_cpu(planes, out, coefficients, subsampling, colour.siting == "centre", unused_bits)
         return
@@ -155,12 +158,73 @@ def yuv_to_levels(
     if out.dtype != numpy.float32 or not out.flags.c_contiguous:
         raise TypeError(f"out: expected contiguous float32, got {out.dtype}; use cupy.empty")
     if len(planes) == 1:
+        black, gain = coefficients[:2]
         kernels.grey_to_levels(planes[0], out, black, gain, unused_bits)
         return
     kernels.yuv_to_levels(
         planes[0], planes[1:], out, coefficients,
         subsampling[0] - 1, subsampling[1] - 1, colour.siting == "centre", unused_bits,
     )  # fmt: skip
+
+
+def nv12_to_levels(codes: Array, colour: Colour) -> Array:
+    """Convert a batch of 8-bit NV12 pictures to RGB levels; the way back from `levels_to_nv12`.
+
+    Parameters
+    ----------
+    codes : ndarray, shape (T, H * 3 / 2, W), uint8, C-contiguous
+        H rows of Y, then H / 2 rows in which Cb and Cr alternate; H and W even. NumPy or CuPy.
+    colour : Colour
+        Matrix, range and siting.
+
+    Returns
+    -------
+    ndarray, shape (T, 3, H, W), float32, grey levels 0..255
+        On the same device.
+
+    Raises
+    ------
+    ValueError
+        For another shape or dtype.
+
+    Notes
+    -----
+    On a GPU one launch for all pictures. Synchronises: no.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> nv12_to_levels(numpy.array([[[235, 235], [235, 235], [128, 128]]], numpy.uint8), Colour("bt709"))[0, 0]
+    array([[255., 255.],
+           [255., 255.]], dtype=float32)
+    """
+    xp = array_module(codes)
+    if codes.ndim != 3 or codes.shape[1] % 3 or codes.shape[2] % 2 or codes.dtype != numpy.uint8:
+        raise ValueError(
+            "codes: expected uint8 of shape (T, H * 3 / 2, W) with even H and W, "
+            f"got {codes.dtype} {tuple(codes.shape)}; see levels_to_nv12"
+        )
+    frames, rows, width = codes.shape
+    height = rows * 2 // 3
+    out = xp.empty((frames, 3, height, width), numpy.float32)
+    if xp is numpy:
+        for picture, levels in zip(codes, out, strict=True):
+            yuv_to_levels([picture[:height], picture[height:]], levels, colour)
+        return out
+    from gpufuse.kernels_cuda import colour as kernels
+
+    kernels.nv12_to_levels(xp.ascontiguousarray(codes), out, _decoding(colour, 8), colour.siting == "centre")
+    return out
+
+
+def _decoding(colour: Colour, depth: int) -> numpy.ndarray:
+    """What the kernels multiply by: black code, luma gain, neutral code, and R Cr, G Cb, G Cr, B Cb."""
+    black, gain, neutral, chroma_gain = _scales(colour.full_range, depth)
+    kr, kb = MATRICES[colour.matrix]
+    kg = 1.0 - kr - kb
+    red, blue = 2.0 * (1.0 - kr), 2.0 * (1.0 - kb)
+    from_chroma = (red, -blue * kb / kg, -red * kr / kg, blue)
+    return numpy.array([black, gain, neutral, *(chroma_gain * c for c in from_chroma)], numpy.float32)
 
 
 def _yuv_to_levels_cpu(

@@ -16,10 +16,10 @@ __device__ __forceinline__ float clipped(float level)
 // YUV to clipped RGB levels:  L = (Y - black) gain;  R = L + red_cr Cr,  G = L + green_cb Cb + green_cr Cr,
 // B = L + blue_cb Cb,  with Cb and Cr interpolated linearly and counted from `neutral`.
 //
-//   luma          (height, luma_pitch)   codes
-//   chroma_blue   (., blue_pitch)        codes; samples are `step` apart: 1, or 2 where Cb and Cr alternate
-//   chroma_red    (., red_pitch)
-//   out           (3, height, width)     written, grey levels 0..255
+//   luma          (T, height, luma_pitch)   codes; frames are `codes_frame` apart, as in the chroma planes
+//   chroma_blue   (T, ., blue_pitch)        codes; samples are `step` apart: 1, or 2 where Cb and Cr alternate
+//   chroma_red    (T, ., red_pitch)
+//   out           (T, 3, height, width)     written, grey levels 0..255
 //   shift_x, shift_y   1 where chroma is halved
 //   centred       halved chroma lies between two columns, not on the even ones
 //   unused_bits   low bits of a code that carry nothing
@@ -28,7 +28,7 @@ __device__ __forceinline__ float clipped(float level)
 // A thread converts four pairs of rows, 2 k and 2 k + 1, of one column. Halved chroma needs three rows for a
 // pair, and one new row for the next pair. Interpolation in whole numbers is exact, with one conversion to
 // float.
-// Launch: block (32, 8); grid (ceil(width / 32), ceil(height / 64)).
+// Launch: block (32, 8); grid (ceil(width / 32), ceil(height / 64), T).
 // Launcher: gpufuse/kernels_cuda/colour.py, yuv_to_levels.
 //
 // Per pixel: 1.5 bytes read (4:2:0, 8 bits; 3 with 16) and 12 written: 3.1 ps (3.5) at 4.3 TB/s. About 75
@@ -36,10 +36,14 @@ __device__ __forceinline__ float clipped(float level)
 template <typename Code>
 __global__ void __launch_bounds__(256) yuv_to_levels(
     const Code* __restrict__ luma, const Code* __restrict__ chroma_blue, const Code* __restrict__ chroma_red,
-    float* __restrict__ out, int height, int width, int luma_pitch, int blue_pitch, int red_pitch, int step,
-    int shift_x, int shift_y, int centred, int unused_bits, float black, float gain, float neutral,
+    float* __restrict__ out, int codes_frame, int height, int width, int luma_pitch, int blue_pitch,
+    int red_pitch, int step, int shift_x, int shift_y, int centred, int unused_bits, float black, float gain, float neutral,
     float red_cr, float green_cb, float green_cr, float blue_cb)
 {
+    luma += (size_t)blockIdx.z * codes_frame;
+    chroma_blue += (size_t)blockIdx.z * codes_frame;
+    chroma_red += (size_t)blockIdx.z * codes_frame;
+    out += (size_t)blockIdx.z * 3 * height * width;
     const int x = blockIdx.x * 32 + threadIdx.x, k = (blockIdx.y * 8 + threadIdx.y) * PAIRS;
     if (x >= width || 2 * k >= height)
         return;

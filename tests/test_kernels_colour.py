@@ -4,7 +4,7 @@ import numpy
 import pytest
 from test_colour import oracle
 
-from gpufuse.colour import MATRICES, Colour, levels_to_nv12, levels_to_yuv, yuv_to_levels
+from gpufuse.colour import MATRICES, Colour, levels_to_nv12, levels_to_yuv, nv12_to_levels, yuv_to_levels
 
 LEVELS = 1e-3
 """Decoding: some float32 roundings of numbers up to a few hundred levels."""
@@ -85,6 +85,31 @@ def test_decoding_of_alternating_chroma(cp, size, subsampling, depth, high_bits)
     found, same = decoded(cp, planes, size, Colour("bt709"), high_bits=high_bits, **options)
     numpy.testing.assert_array_equal(same, expected)
     numpy.testing.assert_allclose(found, expected, rtol=0, atol=LEVELS)
+
+
+@pytest.mark.parametrize("size", [(2, 2), (16, 64), (18, 70)])
+@pytest.mark.parametrize("count", [0, 1, 3])
+@pytest.mark.parametrize("siting", ["left", "centre"])
+def test_decoding_of_a_batch_of_nv12(cp, rng, size, count, siting):
+    height, width = size
+    codes = rng.integers(0, 256, (count, height * 3 // 2, width)).astype(numpy.uint8)
+    colour = Colour("bt601", siting=siting)
+    found = nv12_to_levels(cp.asarray(codes), colour)
+    assert isinstance(found, cp.ndarray)
+    expected = nv12_to_levels(codes, colour)
+    numpy.testing.assert_allclose(cp.asnumpy(found), expected, rtol=0, atol=LEVELS)
+    for frame, levels in zip(codes, expected, strict=True):
+        single = numpy.empty((3, height, width), numpy.float32)
+        yuv_to_levels([frame[:height], frame[height:]], single, colour)
+        numpy.testing.assert_array_equal(levels, single)
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (1, 4, 4), (1, 3, 3)])
+def test_what_is_no_nv12_is_named(shape):
+    with pytest.raises(
+        ValueError, match=r"codes: expected uint8 of shape \(T, H \* 3 / 2, W\) with even H and W"
+    ):
+        nv12_to_levels(numpy.zeros(shape, numpy.uint8), Colour("bt601"))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 35), (9, 64)])

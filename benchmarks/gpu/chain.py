@@ -45,15 +45,13 @@ def footage(tools: Tools, size: tuple[int, int], frames: int) -> Footage:
 def fused(material: Footage, chunk: int, count: int) -> Iterator[Any]:
     """Fuse `count` chunks of `chunk` frames, NV12 in and NV12 out."""
     xp = array_module(material.day)
-    height = material.day.shape[-2]
     form = colour.Colour(MATRIX)
 
     def stream() -> Iterator[tuple[Any, Any]]:
         for k in range(count):
-            levels = xp.empty((chunk, *material.day.shape), numpy.float32)
-            for t, out in enumerate(levels):
-                codes = material.nv12[(k * chunk + t) % len(material.nv12)]
-                colour.yuv_to_levels([codes[:height], codes[height:]], out, form)
+            wanted = [(k * chunk + t) % len(material.nv12) for t in range(chunk)]
+            codes = material.nv12[xp.asarray(wanted)]
+            levels = colour.nv12_to_levels(codes, form)
             yield levels, numpy.full(chunk, numpy.nan)
 
     for done in fuse_stream(material.day, stream(), settings=SETTINGS):

@@ -108,17 +108,18 @@ def levels_to_nv12(d: Data) -> Any:
 
 def yuv_to_levels(d: Data) -> Any:
     xp = array_module(d.nv12)
-    height = d.levels.shape[-2]
+    height, width = d.nv12.shape[1] * 2 // 3, d.nv12.shape[2]
+    levels = xp.empty((len(d.nv12), 3, height, width), numpy.float32)
     luma = (d.nv12[:, :height].astype(numpy.float32) - 16) * numpy.float32(255 / 219)
     blue, red = (_upsampled(d.nv12[:, height:, first::2].astype(numpy.float32) - 128) for first in (0, 1))
     kr, kb = MATRICES["bt709"]
     kg = 1 - kr - kb
     gain = 255 / 224
     to_red, to_blue = 2 * (1 - kr) * gain, 2 * (1 - kb) * gain
-    d.levels[:, 0] = luma + numpy.float32(to_red) * red
-    d.levels[:, 1] = luma - numpy.float32(to_blue * kb / kg) * blue - numpy.float32(to_red * kr / kg) * red
-    d.levels[:, 2] = luma + numpy.float32(to_blue) * blue
-    return xp.clip(d.levels, 0, 255, out=d.levels)
+    levels[:, 0] = luma + numpy.float32(to_red) * red
+    levels[:, 1] = luma - numpy.float32(to_blue * kb / kg) * blue - numpy.float32(to_red * kr / kg) * red
+    levels[:, 2] = luma + numpy.float32(to_blue) * blue
+    return xp.clip(levels, 0, 255, out=levels)
 
 
 def _upsampled(chroma: Any) -> Any:

@@ -46,8 +46,6 @@ class Data:
     """(frames, 3 H / 2, W), codes."""
     codes: Any
     """(frames, 3, H, W), 8-bit levels."""
-    levels: Any
-    """(frames, 3, H, W), to be written."""
 
     @property
     def night(self) -> Any:
@@ -79,7 +77,6 @@ def data(tools: Tools, size: tuple[int, int], frames: int, seed: int) -> Data:
         frames, day, padded, other, threshold, masks, weights, rhs, moments, scale, shift,
         nv12=colour.levels_to_nv12(night, "bt709"),
         codes=night.astype(numpy.uint8),
-        levels=cupy.empty(night.shape, numpy.float32),
     )  # fmt: skip
 
 
@@ -88,14 +85,8 @@ def bytes_of_data(size: tuple[int, int], frames: int) -> int:
     return size[0] * size[1] * (60 * frames + 12 * (2 * HALO + 1) + 2 * REACH)
 
 
-def _to_levels(d: Data) -> None:
-    height = d.levels.shape[-2]
-    for codes, out in zip(d.nv12, d.levels, strict=True):
-        colour.yuv_to_levels([codes[:height], codes[height:]], out, colour.Colour("bt709"))
-
-
 STEPS: Mapping[str, Callable[[Data], Any]] = {
-    "yuv to levels": _to_levels,
+    "yuv to levels": lambda d: colour.nv12_to_levels(d.nv12, colour.Colour("bt709")),
     "susan": lambda d: denoise.susan3d_pass(
         d.padded, HALO, HALO + d.frames, sigma=SETTINGS.sigma, threshold=SETTINGS.brightness_threshold
     ),

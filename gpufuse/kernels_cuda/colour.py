@@ -9,7 +9,15 @@ import numpy
 
 from gpufuse.kernels_cuda._compile import kernel
 
-__all__ = ["FILE", "VARIANTS", "grey_to_levels", "levels_to_nv12", "levels_to_yuv", "yuv_to_levels"]
+__all__ = [
+    "FILE",
+    "VARIANTS",
+    "grey_to_levels",
+    "levels_to_nv12",
+    "levels_to_yuv",
+    "nv12_to_levels",
+    "yuv_to_levels",
+]
 
 FILE = "colour"
 VARIANTS: tuple[str, ...] = (
@@ -51,7 +59,6 @@ def yuv_to_levels(
     unused_bits : int
         Low bits of a code that carry nothing.
     """
-    height, width = out.shape[1:]
     if not out.size:
         return
     if len(chroma) == 1:
@@ -59,12 +66,51 @@ def yuv_to_levels(
         blue, red, step = samples, samples[1:], 2
     else:
         (blue, red), step = chroma, 1
-    kernel(FILE, f"yuv_to_levels<{_code(luma)}>", VARIANTS)(
-        (-(-width // 32), -(-height // 64)),
+    pitches = luma.shape[1], chroma[0].shape[1], chroma[-1].shape[1]
+    _yuv_to_levels(
+        (luma, blue, red), out, coefficients, pitches, step, shift_x, shift_y, centred, unused_bits
+    )
+
+
+def nv12_to_levels(codes: Any, out: Any, coefficients: numpy.ndarray, centred: bool) -> None:
+    """Convert a batch of 8-bit NV12 to clipped RGB levels.
+
+    Parameters
+    ----------
+    codes : cupy.ndarray, shape (T, H * 3 / 2, W), uint8, contiguous
+    out : cupy.ndarray, shape (T, 3, H, W), float32, contiguous
+        Written.
+    coefficients, centred
+        As of `yuv_to_levels`.
+    """
+    if not out.size:
+        return
+    height, width = out.shape[2:]
+    samples = codes.reshape(-1)
+    planes = samples, samples[height * width :], samples[height * width + 1 :]
+    _yuv_to_levels(planes, out, coefficients, (width,) * 3, 2, 1, 1, centred, 0, codes[0].size)
+
+
+def _yuv_to_levels(
+    planes: Sequence[Any],
+    out: Any,
+    coefficients: numpy.ndarray,
+    pitches: Sequence[int],
+    step: int,
+    shift_x: int,
+    shift_y: int,
+    centred: bool,
+    unused_bits: int,
+    codes_frame: int = 0,
+) -> None:
+    height, width = out.shape[-2:]
+    frames = out.size // (3 * height * width)
+    kernel(FILE, f"yuv_to_levels<{_code(planes[0])}>", VARIANTS)(
+        (-(-width // 32), -(-height // 64), frames),
         (32, 8),
         (
-            luma, blue, red, out, numpy.int32(height), numpy.int32(width), numpy.int32(luma.shape[1]),
-            numpy.int32(chroma[0].shape[1]), numpy.int32(chroma[-1].shape[1]), numpy.int32(step),
+            *planes, out, numpy.int32(codes_frame), numpy.int32(height), numpy.int32(width),
+            *map(numpy.int32, pitches), numpy.int32(step),
             numpy.int32(shift_x), numpy.int32(shift_y), numpy.int32(centred), numpy.int32(unused_bits),
             *map(numpy.float32, coefficients),
         ),
