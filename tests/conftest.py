@@ -18,6 +18,11 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 def pytest_addoption(parser):
     parser.addoption("--gpu", action="store_true", help="run the tests of the CUDA kernels on a GPU")
+    parser.addoption(
+        "--no-pool",
+        action="store_true",
+        help="with --gpu: no memory pool, which hides what compute-sanitizer seeks",
+    )
 
 
 @pytest.fixture(params=["check", "fast-reversed"])
@@ -39,6 +44,8 @@ def cupy_of(request, **settings):
     if request.config.getoption("--gpu"):
         cupy = import_cupy()
         cupy.cuda.Device().use()  # no GPU is a failure here, not a skip
+        if request.config.getoption("--no-pool"):
+            cupy.cuda.set_allocator(None)
         yield cupy
         return
     from cuemu import fakecupy, need, unavailable
