@@ -19,6 +19,7 @@ from gpufuse.arrays import (
     Array,
     ImageFormat,
     array_module,
+    free_memory,
     from_levels,
     image_format,
     to_levels,
@@ -415,7 +416,7 @@ def _fused_frames(
         raise ConfigError(
             "area: expected frames for a clip without times, got seconds; use frames = [first, last]"
         )
-    length = chunk or chunk_length(pair.day.shape)
+    length = chunk or chunk_length(pair.day.shape, free_memory=free_memory(pair.day))
     stream = _levels_of(first, frames, pair, length)
     for fused in fuse_stream(pair.day, stream, settings=settings, areas=masks):
         yield from fused.pixels(pair.form)
