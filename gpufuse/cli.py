@@ -136,6 +136,7 @@ def _run_enhance(arguments: argparse.Namespace) -> int:
             overwrite=arguments.overwrite,
             on_damage=arguments.on_damage,
             limits=_limits(arguments),
+            decoder=arguments.decoder,
             progress=advance,
             tell=lambda line: _tell(f"gpufuse: {line}"),
         )
@@ -282,6 +283,12 @@ def _add_enhance(commands: Any) -> None:
         "-o", dest="output", metavar="OUT", help="result; default: NIGHT-enhanced.mp4 beside the input"
     )
     command.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
+    command.add_argument(
+        "--decoder",
+        default="software",
+        choices=("software", "nvdec"),
+        help="nvdec: the GPU decodes too; faster, but damage inside pictures goes unnoticed; default: software",
+    )
     command.add_argument(
         "--compare", action="store_true", help="also write day | night | importance | result"
     )

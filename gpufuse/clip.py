@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -124,6 +125,7 @@ class ClipReader(ABC):
     def __init__(self, name: str, on_damage: OnDamage, limits: Limits, module: Any = numpy) -> None:
         self.name = name
         self._module = module
+        self._device = None if module is numpy else module.cuda.Device().id
         self.notes: list[str] = []
         self.frames_read = 0
         self._limits = limits
@@ -172,15 +174,22 @@ class ClipReader(ABC):
                 f"got {out.dtype} {out.shape}; make it anew"
             )
         pts: list[int] = []
-        while len(pts) < count and self._advance():
+        with self._on_device():
+            while len(pts) < count and self._advance():
+                if out is None:
+                    out = self._room(count, picture)
+                    count = len(out)
+                pts.append(self._take(out[len(pts)]))
+                self.frames_read += 1
             if out is None:
-                out = self._room(count, picture)
-                count = len(out)
-            pts.append(self._take(out[len(pts)]))
-            self.frames_read += 1
-        if out is None:
-            out = self._module.empty((0, *picture), numpy.float32)
+                out = self._module.empty((0, *picture), numpy.float32)
         return Chunk(out[: len(pts)], pts)
+
+    def _on_device(self) -> contextlib.AbstractContextManager[Any]:
+        """The GPU on which the clip was opened: which one is current is a matter of each thread."""
+        if self._device is None:
+            return contextlib.nullcontext()
+        return self._module.cuda.Device(self._device)  # type: ignore[no-any-return]
 
     def _room(self, count: int, picture: tuple[int, ...]) -> Array:
         while True:

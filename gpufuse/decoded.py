@@ -10,8 +10,9 @@ import numpy
 from gpufuse.arrays import Array, array_module
 from gpufuse.colour import Colour, default_matrix, yuv_to_levels
 from gpufuse.errors import InputError
+from gpufuse.transfers import on_default_stream
 
-__all__ = ["frame_to_levels"]
+__all__ = ["frame_to_levels", "gpu_frame_obstacle"]
 
 _MATRIX_BY_TAG = {
     1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020", 10: "bt2020",
@@ -77,18 +78,40 @@ def frame_to_levels(frame: Any, out: Array, codec: str, clip: str) -> None:
 
 def _gpu_frame_to_levels(frame: Any, out: Array, codec: str, clip: str) -> None:
     """Convert a picture that NVDEC left in the GPU's memory: luma, and chroma with Cb and Cr alternating."""
+    if obstacle := gpu_frame_obstacle(frame):
+        raise InputError(f"{clip}: {obstacle}; use --device cpu")
+    depth = _ON_GPU[frame.sw_format.name]
+    cupy = array_module(out)
+    colour = _colour_of(frame, codec, False, clip)
+    with on_default_stream(cupy):
+        planes = [_gpu_plane(plane, cupy) for plane in frame.planes]
+        yuv_to_levels(planes, out, colour, depth=depth, high_bits=depth > 8)
+
+
+def gpu_frame_obstacle(frame: Any) -> str | None:
+    """Tell why a picture that NVDEC decoded cannot be read where it is.
+
+    Parameters
+    ----------
+    frame : av.VideoFrame
+        In the memory of a GPU.
+
+    Returns
+    -------
+    str or None
+        What was expected and what was found.
+    """
     name = frame.sw_format.name
     if name not in _ON_GPU:
-        raise InputError(f"{clip}: expected {', '.join(_ON_GPU)} on the GPU, found {name}; use --device cpu")
-    depth = _ON_GPU[name]
-    planes = [_gpu_plane(plane, array_module(out)) for plane in frame.planes]
-    colour = _colour_of(frame, codec, False, clip)
-    yuv_to_levels(planes, out, colour, depth=depth, high_bits=depth > 8)
+        return f"expected {', '.join(_ON_GPU)} on the GPU, found {name}"
+    if frame.width % 2 or frame.height % 2:  # PyAV hands over halved chroma rounded down
+        return f"expected even sides on the GPU, found {frame.width}x{frame.height}"
+    return None
 
 
 def _gpu_plane(plane: Any, cupy: Any) -> Array:
     """Rows of a plane as they lie, with the padding at their ends; no copy, and the frame's memory is kept."""
-    # As a capsule: PyAV does not take the stream that CuPy would pass. Both work on the default stream.
+    # As a capsule: PyAV does not take the stream that CuPy would pass.
     view = cupy.from_dlpack(plane.__dlpack__())
     pitch, size = view.strides[0], view.itemsize
     return cupy.lib.stride_tricks.as_strided(view, (view.shape[0], pitch // size), (pitch, size))

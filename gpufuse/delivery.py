@@ -12,7 +12,7 @@ from typing import Any
 from gpufuse.arrays import Array, array_module
 from gpufuse.colour import default_matrix, levels_to_nv12, levels_to_yuv
 from gpufuse.fusion import FusedChunk
-from gpufuse.transfers import Downloads
+from gpufuse.transfers import Downloads, recorded
 from gpufuse.writer import ClipWriter, Source
 
 __all__ = ["CodesDelivery", "Delivery", "LevelsDelivery", "SurfacesDelivery"]
@@ -104,7 +104,8 @@ class SurfacesDelivery(Delivery):
     def prepare(self, fused: FusedChunk) -> Any:
         """Convert to codes on the device."""
         codes = _codes_of(fused)
-        return codes, array_module(codes).cuda.get_current_stream().record()
+        cupy = array_module(codes)
+        return codes, recorded(cupy, cupy.cuda.get_current_stream())
 
     def write(self, writer: ClipWriter, prepared: Any, pts: Sequence[int]) -> None:
         """Wait until they are there and have them encoded."""

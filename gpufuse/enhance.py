@@ -30,11 +30,12 @@ from gpufuse.overlap import BackgroundWriter, prefetch
 from gpufuse.report import side_by_side
 from gpufuse.resampling import check_pair
 from gpufuse.settings import Settings
-from gpufuse.transfers import Download, Downloads
+from gpufuse.transfers import Download, Downloads, on_default_stream
 from gpufuse.video import (
     Chunk,
     ClipReader,
     ClipWriter,
+    Decoder,
     Limits,
     Source,
     is_still,
@@ -216,6 +217,7 @@ def enhance(
     on_damage: OnDamage = "fail",
     limits: Limits | None = None,
     chunk: int | None = None,
+    decoder: Decoder = "software",
     progress: Progress | None = None,
     tell: Callable[[str], None] = lambda line: None,
 ) -> EnhanceReport:
@@ -243,6 +245,9 @@ def enhance(
     limits : Limits, optional
     chunk : int, optional
         Frames that are worked on together; the result does not depend on it.
+    decoder : {"software", "nvdec"}
+        ``nvdec`` lets the GPU that computes decode the night clip into its own memory, where it can. That is
+        faster, but damage inside pictures goes unnoticed: NVDEC does not tell of it.
     progress : callable, optional
         Called with the frames done and the frames expected.
     tell : callable, optional
@@ -261,7 +266,11 @@ def enhance(
     settings = settings or Settings()
     if chunk is not None and chunk < 1:
         raise ConfigError(f"chunk: expected at least 1 frame, got {chunk}; leave it out for the default")
+    if decoder not in ("software", "nvdec"):
+        raise ConfigError(f"decoder: expected software or nvdec, got {decoder!r}; choose one")
     chosen = select_device(device)
+    if decoder == "nvdec":
+        _check_nvdec(chosen)
     still = Path(night).is_file() and is_still(night)
     files = JobFiles.planned(
         default_output(night) if output is None else output,
@@ -273,12 +282,15 @@ def enhance(
     )
     loaded = [] if areas is None else load_areas(areas)
     job = _enhance_still if still else _enhance_clip
-    with files.all_or_none():
-        return job(
-            _Order(night, day, files, chosen, loaded, settings, on_damage, limits, chunk, started),
-            progress,
-            tell,
-        )
+    order = _Order(night, day, files, chosen, loaded, settings, on_damage, limits, chunk, decoder, started)
+    with files.all_or_none(), order.default_stream():
+        return job(order, progress, tell)
+
+
+def _check_nvdec(device: Device) -> None:
+    obstacle = "computing on the CPU" if device.name == "cpu" else nvdec_obstacle()
+    if obstacle is not None:
+        raise DeviceError(f"decoder: expected a usable NVDEC, found {obstacle}; leave out --decoder nvdec")
 
 
 @dataclass(frozen=True)
@@ -294,7 +306,14 @@ class _Order:
     on_damage: OnDamage
     limits: Limits | None
     chunk: int | None
+    decoder: Decoder
     started: float
+
+    def default_stream(self) -> contextlib.AbstractContextManager[None]:
+        """All threads work on the default stream, in the order in which they hand work over."""
+        if self.device.name == "cpu":
+            return contextlib.nullcontext()
+        return on_default_stream(self.module)
 
     @property
     def module(self) -> Any:
@@ -324,14 +343,12 @@ class _Order:
 
 
 def _enhance_clip(order: _Order, progress: Progress | None, tell: Callable[[str], None]) -> EnhanceReport:
-    on_gpu = order.device.name == "cuda"
-    no_nvdec = nvdec_obstacle() if on_gpu else None
     with open_clip(
         order.night,
         on_damage=order.on_damage,
         limits=order.limits,
         module=order.module,
-        decoder="nvdec" if on_gpu and no_nvdec is None else "software",
+        decoder=order.decoder,
     ) as clip:
         plate = order.plate()
         check_pair(plate.pixels.shape[:2], (clip.height, clip.width))
@@ -342,9 +359,11 @@ def _enhance_clip(order: _Order, progress: Progress | None, tell: Callable[[str]
         if clip.has_audio:
             notes += (f"{clip.name}: its sound is left out",)
         coders = ""
-        if on_gpu:
-            why = "" if no_nvdec is None else f" (NVDEC: {no_nvdec})"
+        if order.device.name == "cuda":
+            why = ", which tells damage" if clip.decoder == "software" else ""
             coders = f"decoded by {clip.decoder}{why}, encoded by {job.encoder}"
+        if clip.decoder == "NVDEC":
+            notes += (f"{clip.name}: decoded by NVDEC, where damage inside pictures goes unnoticed",)
         return order.report(frames, float(error), plate.damage + tuple(clip.damage), notes, coders)
 
 
@@ -423,7 +442,8 @@ class _ClipJob:
     def _chosen_delivery(self, size: tuple[int, int]) -> Delivery:
         if self._order.device.name == "cpu":
             return LevelsDelivery()
-        reason = "it needs even sides" if size[0] % 2 or size[1] % 2 else nvenc_obstacle()
+        height, width = size
+        reason = "it needs even sides" if height % 2 or width % 2 else nvenc_obstacle(width, height)
         return SurfacesDelivery() if reason is None else CodesDelivery(self._downloads, reason)
 
     @property
@@ -481,7 +501,8 @@ class _ClipJob:
             first = chunk.pts[0] if first is None else first
             seconds = numpy.array([float((pts - first) * self._clip.time_base) for pts in chunk.pts])
             keeps_frames = self._files.comparison is not None
-            self._reading.append(chunk if keeps_frames else Chunk(chunk.levels[:0], chunk.pts))
+            # A copy of nothing: a view would keep the memory of the whole chunk.
+            self._reading.append(chunk if keeps_frames else Chunk(chunk.levels[:0].copy(), chunk.pts))
             yield chunk.levels, seconds
 
     def _finished(self, fused: FusedChunk) -> _Finished:

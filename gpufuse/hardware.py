@@ -20,6 +20,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
+from gpufuse.transfers import on_default_stream
+
 __all__ = [
     "GpuFacts",
     "cuda_obstacle",
@@ -55,15 +57,17 @@ import av
 import cupy
 from gpufuse.writer import ClipWriter
 av.logging.set_level(av.logging.ERROR)
+width, height = map(int, sys.argv[1:])
 with av.logging.Capture() as told, tempfile.TemporaryDirectory() as folder:
     try:
-        codes = cupy.full(({_FRAMES}, {_HEIGHT} * 3 // 2, {_WIDTH}), 128, "uint8")
-        codes[:, :{_HEIGHT}] = 60 + 20 * cupy.arange({_FRAMES}, dtype="uint8")[:, None, None]
+        codes = cupy.full(({_FRAMES}, height * 3 // 2, width), 128, "uint8")
+        codes[:, :height] = 60 + 20 * cupy.arange({_FRAMES}, dtype="uint8")[:, None, None]
+        int(codes[0, 0, 0])  # waits until they are there
         clip = Path(folder) / "trial.mp4"
-        with ClipWriter(clip, {_WIDTH}, {_HEIGHT}, Fraction(1, 25), 25, source="surfaces") as writer:
+        with ClipWriter(clip, width, height, Fraction(1, 25), 25, source="surfaces") as writer:
             writer.write_codes(codes, range({_FRAMES}))
         with av.open(str(clip)) as container:
-            found = [int(frame.to_ndarray()[{_HEIGHT} // 2, {_WIDTH} // 2]) for frame in container.decode()]
+            found = [int(frame.to_ndarray()[height // 2, width // 2]) for frame in container.decode()]
     except Exception as error:
         lines = [" ".join(line[2].split()) for line in told[:2]]
         sys.exit("; ".join(lines) or " ".join(f"{{type(error).__name__}}: {{error}}".split()))
@@ -514,28 +518,35 @@ def _decode_on_gpu(clip: io.BytesIO) -> str | None:
         for frame in container.decode(video=0):
             if frame.format.name != "cuda":
                 return f"frames arrive as {frame.format.name} in host memory"
-            luma = cupy.from_dlpack(frame.planes[0].__dlpack__())
-            if abs(int(luma[_HEIGHT // 2, _WIDTH // 2]) - (100 + count)) > 2:
+            with on_default_stream(cupy):
+                luma = cupy.from_dlpack(frame.planes[0].__dlpack__())
+                level = int(luma[_HEIGHT // 2, _WIDTH // 2])
+            if abs(level - (100 + count)) > 2:
                 return "frames arrive with wrong brightness"
             count += 1
     return None if count == _FRAMES else f"it gave {count} of {_FRAMES} frames"
 
 
 @functools.cache
-def nvenc_obstacle() -> str | None:
+def nvenc_obstacle(width: int = _WIDTH, height: int = _HEIGHT) -> str | None:
     """Tell what prevents encoding H.264 on the GPU, by writing a clip of a few frames in a child process.
+
+    Parameters
+    ----------
+    width, height : int
+        Of the frames, even: an encoder refuses small ones and large ones, others on each GPU.
 
     Returns
     -------
     str or None
-        Asked once in a process.
+        Asked once for a size in a process.
     """
     obstacle = cuda_obstacle()
     if obstacle is not None:
         return obstacle
     try:
         done = subprocess.run(
-            [sys.executable, "-P", "-c", _NVENC_TRIAL],
+            [sys.executable, "-P", "-c", _NVENC_TRIAL, str(width), str(height)],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

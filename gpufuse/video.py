@@ -30,6 +30,7 @@ __all__ = [
     "Chunk",
     "ClipReader",
     "ClipWriter",
+    "Decoder",
     "Frame",
     "Limits",
     "Source",

@@ -18,7 +18,7 @@ import numpy
 from gpufuse.arrays import Array
 from gpufuse.clip import ClipReader, Limits
 from gpufuse.damage import ELEMENTARY, FrameTimes, OnDamage, cut_header, file_structure, log_level
-from gpufuse.decoded import frame_to_levels
+from gpufuse.decoded import frame_to_levels, gpu_frame_obstacle
 from gpufuse.errors import DamagedInputError, GpufuseError, InputError, LimitError
 from gpufuse.hardware import nvdec_acceleration
 from gpufuse.stills import unreadable
@@ -224,8 +224,8 @@ class VideoFileReader(ClipReader):
         if not self._fill():
             raise InputError(f"{self.name}: expected at least one frame, found none; {_AGAIN}")
         frame = self._ready[0][1]
-        if self._on_gpu and frame.format.name != "cuda":
-            raise InputError(f"{self.name}: expected frames on the GPU, found {frame.format.name}; {_AGAIN}")
+        if self._on_gpu:
+            self._check_on_gpu(frame)
         self._turns = round(frame.rotation / 90) % 4
         if frame.rotation % 90:
             self.notes.append(f"{self.name}: its rotation by {frame.rotation} degrees is left out")
@@ -233,6 +233,20 @@ class VideoFileReader(ClipReader):
         if self._turns % 2:
             self.width, self.height = self.height, self.width
             self.sample_aspect = 1 / self.sample_aspect
+
+    def _check_on_gpu(self, frame: Any) -> None:
+        """Refuse now what NVDEC does not deliver as it should: software still can."""
+        if frame.format.name != "cuda":
+            raise InputError(f"{self.name}: expected frames on the GPU, found {frame.format.name}; {_AGAIN}")
+        if obstacle := gpu_frame_obstacle(frame):
+            raise InputError(f"{self.name}: {obstacle}; {_AGAIN}")
+        # In the GPU's memory FFmpeg crops at the right and below alone.
+        shown = self._stream.codec_context
+        if (frame.width, frame.height) != (shown.width, shown.height):
+            raise InputError(
+                f"{self.name}: expected {shown.width}x{shown.height} from the GPU, "
+                f"found {frame.width}x{frame.height}; {_AGAIN}"
+            )
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -287,6 +301,8 @@ class VideoFileReader(ClipReader):
             return packet, [], error
 
     def _fail(self, failure: BaseException, lines: list[tuple[int, str, str]], at: str) -> None:
+        if self._on_gpu and isinstance(failure, MemoryError):
+            raise failure  # the clip is not to blame
         text = " ".join(line[2] for line in lines)
         if "max_pixels" in text or "picture size" in text.lower():
             size = re.search(r"[Pp]icture size (\d+x\d+)", text)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import weakref
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -24,6 +26,7 @@ Source: TypeAlias = Literal["levels", "codes", "surfaces"]
 _MUXERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 _MATRIX_TAG = {"bt709": 1, "bt601": 6}
 _LIMITED_RANGE = 1
+_ROW_ALIGNMENT = 256  # bytes; NVENC refuses rows that are no multiples of 4
 
 
 def check_clip_output(path: str | Path, *, overwrite: bool = False) -> None:
@@ -141,7 +144,7 @@ class ClipWriter:
         self._last: int | None = None
         self._packets = 0
         self._container: Any = None
-        self._surfaces: Any = None  # the context on the GPU that all frames share
+        self._surfaces: _Surfaces | None = None
         self._output = OutputFile(path, overwrite=overwrite)
         try:
             with _log_caught():
@@ -271,17 +274,10 @@ class ClipWriter:
         return frame
 
     def _frame_of_surface(self, codes: Array) -> Any:
-        """A frame in the memory where `codes` is; it keeps that memory."""
-        import av
-        from av.video.frame import CudaContext
-
-        if self._surfaces is None:
-            self._surfaces = CudaContext(
-                device_id=array_module(codes).cuda.Device().id, primary_ctx=False, current_ctx=True
-            )
-        luma = codes[: self.height]
-        chroma = codes[self.height :].reshape(self.height // 2, self.width // 2, 2)
-        return av.VideoFrame.from_dlpack((luma, chroma), format="nv12", cuda_context=self._surfaces)
+        with codes.device:  # whose context FFmpeg takes for its own
+            if self._surfaces is None:
+                self._surfaces = _Surfaces(codes, self.width, self.height)
+            return self._surfaces.frame(codes)
 
     def _encode(self, frame: Any, time: int) -> None:
         frame.pts, frame.time_base = time + self.shift, self.time_base
@@ -365,3 +361,58 @@ class ClipWriter:
             self.close()
         else:
             self.discard()
+
+
+@functools.cache
+def _stream_of(cupy: Any, device: int) -> Any:
+    """A stream for surfaces on a GPU; kept for ever, for an encoder uses it until it is gone itself."""
+    return cupy.cuda.Stream(non_blocking=True)
+
+
+class _Surfaces:
+    """Memory on the GPU for the frames that an encoder holds.
+
+    NVENC is particular about the length of rows, and FFmpeg lets it know a frame by its address. So frames are
+    copied to memory that stays while the encoder is there; a pool might give it back to the driver. Neither the
+    copies nor the encoder wait for what else the GPU computes.
+    """
+
+    def __init__(self, codes: Array, width: int, height: int) -> None:
+        from av.video.frame import CudaContext
+
+        self._cupy = array_module(codes)
+        self._width, self._height = width, height
+        device = int(codes.device.id)
+        self._stream = _stream_of(self._cupy, device)
+        # Looks for the current context when it makes the first frame, after the first copy has set it.
+        self._context = CudaContext(
+            device_id=device,
+            primary_ctx=False,
+            current_ctx=True,
+            cuda_stream=None if device else self._stream.ptr,  # PyAV takes one on the first GPU alone
+        )
+        self._known: list[tuple[Array, list[weakref.ref[Any]]]] = []
+
+    def frame(self, codes: Array) -> Any:
+        """Copy codes (H * 3 / 2, W) to a surface that is free."""
+        import av
+
+        surface, lent = self._free()
+        with self._stream:
+            surface[:, : self._width] = codes
+        self._stream.synchronize()  # the caller may use the codes' memory again
+        luma = surface[: self._height, : self._width]
+        chroma = surface[self._height :].reshape(self._height // 2, -1, 2)[:, : self._width // 2]
+        lent[:] = weakref.ref(luma), weakref.ref(chroma)
+        return av.VideoFrame.from_dlpack((luma, chroma), format="nv12", cuda_context=self._context)
+
+    def _free(self) -> tuple[Array, list[weakref.ref[Any]]]:
+        """A surface that no frame refers to any more."""
+        for surface, lent in self._known:
+            if all(view() is None for view in lent):
+                return surface, lent
+        pitch = -(-self._width // _ROW_ALIGNMENT) * _ROW_ALIGNMENT
+        with self._stream:
+            surface = self._cupy.zeros((self._height * 3 // 2, pitch), numpy.uint8)
+        self._known.append((surface, []))
+        return self._known[-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from fractions import Fraction
 from types import SimpleNamespace
 from typing import Any
@@ -11,14 +12,16 @@ import numpy
 import pytest
 from tolerances import DEVICE_EQUAL
 
-from gpufuse import delivery, enhance, hardware, transfers, writer
+from gpufuse import delivery, enhance, hardware, transfers, videofile, writer
 from gpufuse.colour import levels_to_nv12
 from gpufuse.decoded import frame_to_levels
-from gpufuse.errors import ConfigError, DeviceError, InputError
+from gpufuse.errors import ConfigError, DamagedInputError, DeviceError, InputError
 from gpufuse.fusion import fuse_stream
 from gpufuse.kernels_cuda import multigrid
+from gpufuse.overlap import prefetch
 from gpufuse.settings import Settings
 from gpufuse.video import ClipWriter, open_clip, read_still, write_still
+from gpufuse.videofile import VideoFileReader
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +39,7 @@ def asked_anew():
 def no_coders(monkeypatch):
     """No video hardware: decoding and encoding are FFmpeg's, whatever this machine has."""
     monkeypatch.setattr(enhance, "nvdec_obstacle", lambda: "no decoder here")
-    monkeypatch.setattr(enhance, "nvenc_obstacle", lambda: "no encoder here")
+    monkeypatch.setattr(enhance, "nvenc_obstacle", lambda *size: "no encoder here")
 
 
 def write_clip(path, images, rate=25, **options):
@@ -98,9 +101,30 @@ def test_the_clip_is_that_of_the_cpu(gpu, no_coders, files, tmp_path, monkeypatc
     assert report.frames == 14
     assert 0 <= report.solver_error < 0.25
     assert (
-        "on cuda (decoded by software (NVDEC: no decoder here), encoded by libx264 (NVENC: no encoder here))"
+        "on cuda (decoded by software, which tells damage, encoded by libx264 (NVENC: no encoder here))"
         in (report.summary())
     )
+    assert not report.notes
+
+
+def test_nvdec_is_used_where_it_is_asked_for(gpu, no_coders, files, tmp_path, monkeypatch):
+    night, day = files(count=4)
+    line = "decoder: expected a usable NVDEC, found {}; leave out --decoder nvdec"
+    for device, obstacle in (("cuda", "no decoder here"), ("cpu", "computing on the CPU")):
+        with pytest.raises(DeviceError, match=line.format(obstacle)):
+            enhance.enhance(night, day, tmp_path / "out.mp4", device=device, decoder="nvdec")
+    with pytest.raises(ConfigError, match="decoder: expected software or nvdec, got 'any'; choose one"):
+        enhance.enhance(night, day, tmp_path / "out.mp4", decoder="any")
+    monkeypatch.setattr(enhance, "nvdec_obstacle", lambda: None)
+    # Here it cannot decode this clip, and software does.
+    report = enhance.enhance(night, day, tmp_path / "out.mp4", device="cuda", decoder="nvdec")
+    assert report.coders.startswith("decoded by software (NVDEC: ")
+    # As if it could: frames that lie on the device.
+    monkeypatch.setattr("gpufuse.videofile.nvdec_acceleration", lambda: None)
+    monkeypatch.setattr(VideoFileReader, "_check_on_gpu", lambda reader, frame: None)
+    report = enhance.enhance(night, day, tmp_path / "gpu.mp4", device="cuda", decoder="nvdec")
+    assert report.coders.startswith("decoded by NVDEC, encoded by ")
+    assert report.notes == ("night.mp4: decoded by NVDEC, where damage inside pictures goes unnoticed",)
 
 
 def test_frames_do_not_depend_on_the_chunk(gpu, no_coders, files, tmp_path, monkeypatch):
@@ -254,12 +278,69 @@ def test_frames_of_nvdec(gpu, rng, name, bits, size, full):
 
 def test_an_unknown_format_of_nvdec(gpu):
     frame = SimpleNamespace(
-        format=SimpleNamespace(name="cuda"), sw_format=SimpleNamespace(name="yuv444p"), planes=[]
-    )
+        format=SimpleNamespace(name="cuda"), sw_format=SimpleNamespace(name="yuv444p"), planes=[],
+        width=2, height=2,
+    )  # fmt: skip
     with pytest.raises(
         InputError, match=r"clip: expected nv12, p010le, p016le on the GPU, found yuv444p; use --device"
     ):
         frame_to_levels(frame, gpu.empty((3, 2, 2), numpy.float32), "h264", "clip")
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "shown", "words"),
+    [
+        ("nv12", (64, 48), (64, 48), None),
+        ("yuv444p", (64, 48), (64, 48), "expected nv12, p010le, p016le on the GPU, found yuv444p"),
+        ("nv12", (63, 48), (63, 48), "expected even sides on the GPU, found 63x48"),
+        ("nv12", (64, 47), (64, 47), "expected even sides on the GPU, found 64x47"),
+        ("nv12", (64, 48), (60, 48), "expected 60x48 from the GPU, found 64x48"),  # cropped at the left
+    ],
+)
+def test_what_nvdec_does_not_deliver_whole_is_left_to_software(name, size, shown, words):
+    frame = SimpleNamespace(
+        format=SimpleNamespace(name="cuda"), sw_format=SimpleNamespace(name=name),
+        width=size[0], height=size[1],
+    )  # fmt: skip
+    context = SimpleNamespace(width=shown[0], height=shown[1])
+    reader: Any = SimpleNamespace(name="clip", _stream=SimpleNamespace(codec_context=context))
+    with nullcontext() if words is None else pytest.raises(InputError, match=f"clip: {words}; "):
+        videofile.VideoFileReader._check_on_gpu(reader, frame)
+
+
+@pytest.mark.parametrize(("on_gpu", "raised"), [(True, MemoryError), (False, DamagedInputError)])
+def test_a_gpu_without_room_for_a_frame_does_not_make_the_clip_damaged(files, on_gpu, raised):
+    night, _ = files(count=3)
+    with open_clip(night) as clip:
+        clip._on_gpu = on_gpu
+        with pytest.raises(raised):
+            clip._fail(av.error.MemoryError(12, "Cannot allocate memory"), [], "0.00 s")
+
+
+def test_a_clip_is_read_on_the_device_where_it_was_opened(files, request):
+    """Which device is current is a matter of each thread, and one that reads ahead is new."""
+    if request.config.getoption("--gpu"):
+        pytest.skip("takes two GPUs")
+    from cuemu import fakecupy
+
+    night, _ = files(count=3)
+    with fakecupy.installed(mode="fast", devices=2) as cupy:
+        used = []
+        with cupy.cuda.Device(1), open_clip(night, module=cupy) as clip:
+            take = clip._take
+            clip._take = lambda out: used.append(cupy.cuda.Device().id) or take(out)
+            assert [len(chunk) for chunk in prefetch(clip.chunks(2))] == [2, 1]
+        assert used == [1, 1, 1]
+
+
+def test_what_follows_ffmpeg_works_on_its_stream(gpu):
+    default, other = gpu.cuda.Stream.null, gpu.cuda.Stream(non_blocking=True)
+    with transfers.on_default_stream(gpu):
+        assert gpu.cuda.get_current_stream() == default
+    with other:
+        with transfers.on_default_stream(gpu):
+            assert gpu.cuda.get_current_stream() == default
+        assert gpu.cuda.get_current_stream() == other
 
 
 def test_a_clip_that_nvdec_cannot_decode_is_decoded_by_software(gpu, files, monkeypatch):
@@ -315,22 +396,50 @@ def test_deliveries_prepare_the_same_codes(gpu, scene, odd):
     assert [way.encoder for way in ways] == ["libx264 (NVENC: none)", "NVENC"]
 
 
-def test_a_frame_of_a_surface_shares_its_memory(gpu, tmp_path, monkeypatch, request):
+@pytest.mark.parametrize("width", [64, 62])
+def test_a_frame_of_a_surface(gpu, width, monkeypatch, request):
     """As NVENC gets it, but in the host's memory."""
     if request.config.getoption("--gpu"):
         pytest.skip("hardware.nvenc_obstacle tries it on a GPU")
-    monkeypatch.setattr("av.video.frame.CudaContext", lambda **where: None)
+    asked = {}
+    monkeypatch.setattr("av.video.frame.CudaContext", lambda **where: asked.update(where))
     from_dlpack = av.VideoFrame.from_dlpack
 
     def on_host(planes, format, cuda_context):
-        return from_dlpack(tuple(numpy.asarray(plane._a) for plane in planes), format=format)
+        luma, chroma = (plane._a for plane in planes)
+        assert luma.strides[0] == chroma.strides[0] == 256
+        assert luma.ctypes.data + 32 * 256 == chroma.ctypes.data  # one memory, as NVENC wants it
+        return from_dlpack((luma, chroma), format=format)
 
     monkeypatch.setattr(av, "VideoFrame", SimpleNamespace(from_dlpack=on_host))
-    codes = gpu.asarray(numpy.arange(48 * 64, dtype=numpy.uint16).reshape(48, 64).astype(numpy.uint8))
-    maker: Any = SimpleNamespace(height=32, width=64, _surfaces=None)
+    codes = gpu.asarray(numpy.arange(48 * width, dtype=numpy.uint16).reshape(48, width).astype(numpy.uint8))
+    maker: Any = SimpleNamespace(height=32, width=width, _surfaces=None)
     frame = writer.ClipWriter._frame_of_surface(maker, codes)
-    assert (frame.width, frame.height, frame.format.name) == (64, 32, "nv12")
+    assert (frame.width, frame.height, frame.format.name) == (width, 32, "nv12")
     numpy.testing.assert_array_equal(frame.to_ndarray(), gpu.asnumpy(codes))
+    assert asked.pop("cuda_stream")
+    assert asked == {"device_id": 0, "primary_ctx": False, "current_ctx": True}
+
+
+def test_surfaces_are_used_again_once_the_encoder_lets_them_go(gpu, monkeypatch, request):
+    if request.config.getoption("--gpu"):
+        pytest.skip("hardware.nvenc_obstacle tries it on a GPU")
+    monkeypatch.setattr("av.video.frame.CudaContext", lambda **where: None)
+    kept = SimpleNamespace(from_dlpack=lambda planes, format, cuda_context: planes)  # as NVENC refers to them
+    monkeypatch.setattr(av, "VideoFrame", kept)
+    codes = gpu.asarray(
+        numpy.arange(6, dtype=numpy.uint8)[:, None, None] + numpy.zeros((12, 16), numpy.uint8)
+    )
+    surfaces = writer._Surfaces(codes, 16, 8)
+    held = []
+    for k in range(6):
+        held.append(surfaces.frame(codes[k]))
+        if len(held) > 2:
+            del held[0]
+        for age, (luma, chroma) in enumerate(reversed(held)):
+            assert (gpu.asnumpy(luma) == k - age).all()
+            assert (gpu.asnumpy(chroma) == k - age).all()
+    assert len(surfaces._known) == 3
 
 
 @pytest.mark.parametrize("size", [(46, 62), (45, 63)])

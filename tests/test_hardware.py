@@ -508,6 +508,14 @@ def test_nvenc_works_where_an_encoder_does(monkeypatch: pytest.MonkeyPatch) -> N
     assert child(monkeypatch, "", "") is None
 
 
+def test_nvenc_is_tried_with_the_size_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert child(monkeypatch, "", "") is None
+    tells = ON_HOST.replace("if len(found)", "sys.exit(f'{width}x{height}')\nif len(found)", 1)
+    monkeypatch.setattr(hardware, "_NVENC_TRIAL", tells)
+    assert nvenc_obstacle() is None  # asked already
+    assert nvenc_obstacle(320, 180) == "320x180"
+
+
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [

@@ -169,21 +169,26 @@ def _residual_row(
     total: numpy.ndarray,
     add: bool,
 ) -> None:
-    """``f - A u`` of row `c` between `a` and `b`, put into `total` or added to it."""
+    """``f - A u`` of row `c` between `a` and `b`, put into `total` or added to it.
+
+    By differences of neighbours, which hardly round: what is rounded here the coarse levels take for a slope,
+    and it comes back magnified by the size of the picture.
+    """
     n = c.size
     north, south, height = face[0], face[1], face[2]
-    diagonal = north + south + numpy.float32(2.0) * height
     if not add:
         total[:n] = numpy.float32(0.0)
     start = (total[max(0, n - 2)], total[n - 1])
     for i in (0, n - 1):  # beyond an end is a repetition of the end
-        side = c[max(0, i - 1)] + c[min(i + 1, n - 1)]
-        total[i] += source[i] + diagonal * c[i] - (north * a[i] + south * b[i] + height * side)
+        side = (c[max(0, i - 1)] - c[i]) + (c[min(i + 1, n - 1)] - c[i])
+        total[i] += source[i] - (north * (a[i] - c[i]) + south * (b[i] - c[i]) + height * side)
     inner, w, e = total[1 : n - 1], c[: n - 2], c[2:]
     inner_a, inner_c, inner_b, inner_source = a[1 : n - 1], c[1 : n - 1], b[1 : n - 1], source[1 : n - 1]
     for i in range(inner.size):
-        across = north * inner_a[i] + south * inner_b[i] + height * (w[i] + e[i])
-        inner[i] += inner_source[i] + diagonal * inner_c[i] - across
+        own = inner_c[i]
+        flow = north * (inner_a[i] - own) + south * (inner_b[i] - own)
+        flow += height * ((w[i] - own) + (e[i] - own))
+        inner[i] += inner_source[i] - flow
     if special:
         for k in range(max(0, 2 - n), 2):
             i = n - 2 + k
