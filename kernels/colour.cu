@@ -17,7 +17,7 @@ __device__ __forceinline__ float clipped(float level)
 // B = L + blue_cb Cb,  with Cb and Cr interpolated linearly and counted from `neutral`.
 //
 //   luma          (T, height, luma_pitch)   codes; frames are `codes_frame` apart, as in the chroma planes
-//   chroma_blue   (T, ., blue_pitch)        codes; samples are `step` apart: 1, or 2 where Cb and Cr alternate
+//   chroma_blue   (T, ., blue_pitch)        samples are `step` apart: 1, or 2 where Cb and Cr alternate
 //   chroma_red    (T, ., red_pitch)
 //   out           (T, 3, height, width)     written, grey levels 0..255
 //   shift_x, shift_y   1 where chroma is halved
@@ -37,8 +37,8 @@ template <typename Code>
 __global__ void __launch_bounds__(256) yuv_to_levels(
     const Code* __restrict__ luma, const Code* __restrict__ chroma_blue, const Code* __restrict__ chroma_red,
     float* __restrict__ out, int codes_frame, int height, int width, int luma_pitch, int blue_pitch,
-    int red_pitch, int step, int shift_x, int shift_y, int centred, int unused_bits, float black, float gain, float neutral,
-    float red_cr, float green_cb, float green_cr, float blue_cb)
+    int red_pitch, int step, int shift_x, int shift_y, int centred, int unused_bits, float black, float gain,
+    float neutral, float red_cr, float green_cb, float green_cr, float blue_cb)
 {
     luma += (size_t)blockIdx.z * codes_frame;
     chroma_blue += (size_t)blockIdx.z * codes_frame;

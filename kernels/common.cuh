@@ -1,9 +1,10 @@
 // What all kernels share. Pasted in front of each source by gpufuse/kernels_cuda/_compile.py, never included.
 //
-// Conventions. Arguments come as inputs, outputs, sizes, parameters. Arrays are contiguous, the column x is the
-// fastest index; frames are planar float32 in grey levels, (T, C, H, W). Offsets of planes are computed in
-// size_t. A header of each kernel states what one thread does, the launch shape, the border rule, and the
-// bytes and operations per sample with the floor that they imply on a chip of 4.3 TB/s (an H200, copying).
+// Conventions. Arguments come as inputs, outputs, sizes, parameters. Arrays are contiguous, the column x
+// is the fastest index; frames are planar float32 in grey levels, (T, C, H, W). Offsets of planes are
+// computed in size_t. A header of each kernel states what one thread does, the launch shape, the border
+// rule, and the bytes and operations per sample with the floor that they imply on a chip of 4.3 TB/s (an
+// H200, copying).
 
 #define FULL_WARP 0xffffffffu
 

@@ -38,7 +38,7 @@ __device__ __forceinline__ double warp_sum(double value)
 // ps at 4.3 TB/s: 14 us for a frame of 1920x1080. 12 double operations and 6 conversions to double (16 per
 // clock and SM): 1.6 ps; on chips with 1/64 of the speed in double, about the time of their slower memory.
 template <int C>
-__global__ void __launch_bounds__(MOMENTS_THREADS) blend_moments(
+__global__ void __launch_bounds__(MOMENTS_THREADS, 8) blend_moments(
     const float* __restrict__ image, const float* __restrict__ day, const float* __restrict__ night,
     const float* __restrict__ importance, double* __restrict__ partials,
     int frames, int days, int samples, int chunks)

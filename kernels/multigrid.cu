@@ -7,17 +7,19 @@
 //
 // grid_pass does, in one launch, all there is to do on a level between two visits of the coarser one: add the
 // interpolated correction, relax two or three times, restrict the residual. coarse_levels does all the levels
-// that fit into one block's shared memory. So one solution of a 1080p plane takes about 45 launches for all planes
-// of a chunk together, and moves, per sample of the finest level and with the default two cycles,
+// that fit into one block's shared memory. So one solution of a 1080p plane takes about 45 launches for all
+// planes of a chunk together, and moves, per sample of the finest level and with the default two cycles,
 //   restriction 5, first pass 10, two middle passes 14 each, last pass 13 bytes on the finest level = 56
 //   about 94 / 4 + 116 / 16 + 138 / 64 + ... = 33 on those below
-// together 89 bytes: 0.13 ms a 1080p RGB frame at 4.3 TB/s, less where planes stay in the L2. Arithmetic: about
-// 13 relaxations and residuals of 7 operations and the interpolations, 40 % more for the coarser levels and
-// 20 % for halos: 170 a sample, 0.04 ms at 30 Tera-operations a second.
+// together 89 bytes: 0.13 ms a 1080p RGB frame at 4.3 TB/s, less where planes stay in the L2. Instructions
+// of a warp per 120 samples: 144 + 2 * 188 + 112 in the passes on the finest level, 335 on those below, a
+// tenth more for the rows of the halo, 1060 in all: 0.06 ms at four a clock on 132 multiprocessors of 1.75
+// GHz.
 
 // ------------------------------------------------------------------------------------------------- geometry
 
-// One cell of a line of cells: 1/distance to the centres before and after it, its width, its share of the diagonal.
+// One cell of a line of cells: 1/distance to the centres before and after it, its width, its share of the
+// diagonal.
 struct Face {
     float before, after, width, share;
 };
@@ -36,7 +38,8 @@ __device__ __forceinline__ Face face_of(int i, int count, float last)
     return face;
 }
 
-// Linear interpolation between cell centres, constant beyond the last ones: (1 - weight) u[first] + weight u[second].
+// Linear interpolation between cell centres, constant beyond the last ones:
+// (1 - weight) u[first] + weight u[second].
 struct Source {
     int first, second;
     float weight;
@@ -50,7 +53,7 @@ __device__ __forceinline__ Source source_of(int i, int count, float last, int co
     from.second = min(from.first + 1, coarse - 1);
     const float centre = (float)from.first + 0.5f;
     float way = at - centre;
-    if (from.second == coarse - 1) way /= (float)(coarse - 1) + 0.5f * coarse_last - centre;
+    if (from.second == coarse - 1) way = __fdividef(way, (float)(coarse - 1) + 0.5f * coarse_last - centre);
     from.weight = coarse == 1 ? 0.0f : __saturatef(way);
     return from;
 }
@@ -60,16 +63,17 @@ __device__ __forceinline__ float lerp(float a, float b, float weight)
     return fmaf(weight, b - a, a);
 }
 
-// ------------------------------------------------------------------------------------------------- restrict_sum
+// --------------------------------------------------------------------------------------------- restrict_sum
 
-// Right-hand side of a coarser level: the sum of the children (2 x 2; 3 where a last cell takes the odd one in).
+// Right-hand side of a coarser level: the sum of the children (2 x 2; 3 where a last cell takes the odd one
+// in).
 // Bytes per fine sample: 4 read, 1 written.
 //
 // fine, coarse : (planes, rows, pitch) of the two levels; pitches in floats, multiples of 4
 // A thread makes one coarse cell. Block 32 x 8; grid: (columns / 32) x (rows / 8) x planes, in one dimension.
 extern "C" __global__ void __launch_bounds__(256)
-restrict_sum(const float* __restrict__ fine, float* __restrict__ coarse, int planes, int height, int width, int pitch,
-             int coarse_height, int coarse_width, int coarse_pitch)
+restrict_sum(const float* __restrict__ fine, float* __restrict__ coarse, int planes, int height, int width,
+             int pitch, int coarse_height, int coarse_width, int coarse_pitch)
 {
     const int across = (coarse_width + 31) / 32, down = (coarse_height + 7) / 8;
     const int tile = (int)blockIdx.x % (across * down), plane = (int)blockIdx.x / (across * down);
@@ -79,52 +83,43 @@ restrict_sum(const float* __restrict__ fine, float* __restrict__ coarse, int pla
     const int last_column = c == coarse_width - 1 ? width : 2 * c + 2;
     const float* own = fine + (size_t)plane * height * pitch;
     float total = 0.0f;
-    for (int y = 2 * r; y < last_row; ++y) {
-        const float* row = own + (size_t)y * pitch;
-        for (int x = 2 * c; x < last_column; ++x) total += row[x];
+    if (last_row == 2 * r + 2 && last_column == 2 * c + 2) {
+        const float2 upper = *reinterpret_cast<const float2*>(own + (size_t)(2 * r) * pitch + 2 * c);
+        const float2 lower = *reinterpret_cast<const float2*>(own + (size_t)(2 * r + 1) * pitch + 2 * c);
+        total = (upper.x + upper.y) + (lower.x + lower.y);
+    } else {
+#pragma unroll 1
+        for (int y = 2 * r; y < last_row; ++y)
+#pragma unroll 1
+            for (int x = 2 * c; x < last_column; ++x) total += own[(size_t)y * pitch + x];
     }
     coarse[((size_t)plane * coarse_height + r) * coarse_pitch + c] = total;
 }
 
-// ------------------------------------------------------------------------------------------------- grid_pass
+// ------------------------------------------------------------------------------------------------ grid_pass
 
 #define LANE_COLUMNS 4  // neighbouring columns of one lane
 #define HALO_COLUMNS 4  // computed again on either side: three relaxations and a residual spoil one each
 #define OWN_COLUMNS 120  // a warp's columns without halo
-#define PASS_WARPS 4
+#define PASS_WARPS 2
 
 struct Four {
     float v[LANE_COLUMNS];
 };
 
-// A warp's place on one level.
+// A warp's place on a level.
 struct Strip {
     int column;  // the lane's first; negative or beyond the width in the halo
     int height, width;
     float last_row, last_column;
+    bool west_end, east_end;  // the lane holds the first column; the last one, its fourth
     bool ragged;  // the last two columns are in this warp, and need their own stencil
 };
 
-__device__ __forceinline__ Four load_row(const float* plane, int pitch, int r, const Strip& strip)
+__device__ __forceinline__ Four load_four(const float* at)
 {
-    Four row = {{0.0f, 0.0f, 0.0f, 0.0f}};
-    if (r >= 0 && r < strip.height && strip.column >= 0 && strip.column < strip.width) {
-        const float4 raw = *reinterpret_cast<const float4*>(plane + (size_t)r * pitch + strip.column);
-        row.v[0] = raw.x;
-        row.v[1] = raw.y;
-        row.v[2] = raw.z;
-        row.v[3] = raw.w;
-    }
-    if (strip.ragged)
-        for (int k = 0; k < LANE_COLUMNS; ++k)
-            if (strip.column + k >= strip.width) row.v[k] = 0.0f;  // padding
-    return row;
-}
-
-__device__ __forceinline__ void store_row(float* plane, int pitch, int r, const Strip& strip, const Four& row)
-{
-    *reinterpret_cast<float4*>(plane + (size_t)r * pitch + strip.column) =
-        make_float4(row.v[0], row.v[1], row.v[2], row.v[3]);
+    const float4 raw = *reinterpret_cast<const float4*>(at);
+    return {{raw.x, raw.y, raw.z, raw.w}};
 }
 
 // West and east neighbours of a lane's columns; at the border the border itself.
@@ -132,29 +127,8 @@ __device__ __forceinline__ void beside(const Four& c, const Strip& strip, float&
 {
     west = __shfl_up_sync(FULL_WARP, c.v[3], 1);
     east = __shfl_down_sync(FULL_WARP, c.v[0], 1);
-    if (strip.column == 0) west = c.v[0];
-    if (strip.column + LANE_COLUMNS == strip.width) east = c.v[3];
-}
-
-// A u - f of one cell among the last two columns, by the full stencil.
-__device__ __forceinline__ float defect_at(const Face& row, const Face& column, float above, float west, float centre,
-                                           float east, float below, float f)
-{
-    const float down = row.before * (above - centre) + row.after * (below - centre);
-    const float across = column.before * (west - centre) + column.after * (east - centre);
-    return column.width * down + row.width * across - f;
-}
-
-// Whether row r has a border face, or the last row's, among its own.
-__device__ __forceinline__ bool at_border(int r, const Strip& strip)
-{
-    return r <= 0 || r >= strip.height - 2;
-}
-
-// Whether column k of the lane is one of the last two of a ragged level.
-__device__ __forceinline__ bool own_stencil(int k, const Strip& strip)
-{
-    return strip.ragged && strip.column + k >= strip.width - 2 && strip.column + k < strip.width;
+    if (strip.west_end) west = c.v[0];
+    if (strip.east_end) east = c.v[3];
 }
 
 // step / diagonal of a cell among the last two columns.
@@ -163,49 +137,99 @@ __device__ __forceinline__ float gain_at(float step, const Face& row, const Face
     return __fdividef(step, row.width * column.share + column.width * row.share);
 }
 
-// One relaxation of row r, whose neighbours are a (above) and b (below).
-__device__ __forceinline__ Four relaxed(const Four& a, const Four& c, const Four& b, const Four& f, int r, float step,
-                                        const Strip& strip)
+// What a relaxation or the residual makes of a cell and its neighbours:
+// keep c + above a + below b + west w + east e - gain f.
+struct Stencil {
+    float keep, above, below, west, east, gain;
+};
+
+// Of a relaxation by `step`, or of the residual f - A u.
+template <bool RESIDUAL>
+__device__ __forceinline__ Stencil stencil_of(const Face& row, const Face& column, float step)
 {
-    float gain = 0.25f * step, keep = 1.0f - step, up = gain, down = gain, side = gain;
-    if (at_border(r, strip)) {
-        const Face row = face_of(r, strip.height, strip.last_row);
-        gain = __fdividef(step, 2.0f * row.width + row.share);
-        up = gain * row.before;
-        down = gain * row.after;
-        side = gain * row.width;
-        keep = 1.0f - up - down - 2.0f * side;
-    }
-    float west, east;
-    beside(c, strip, west, east);
-    Four out;
-#pragma unroll
-    for (int k = 0; k < LANE_COLUMNS; ++k) {
-        const float w = k > 0 ? c.v[k - 1] : west, e = k < LANE_COLUMNS - 1 ? c.v[k + 1] : east;
-        out.v[k] = keep * c.v[k] + up * a.v[k] + down * b.v[k] + side * (w + e) - gain * f.v[k];
-        if (own_stencil(k, strip)) {
-            const Face row = face_of(r, strip.height, strip.last_row);
-            const Face column = face_of(strip.column + k, strip.width, strip.last_column);
-            const float defect = defect_at(row, column, a.v[k], w, c.v[k], e, b.v[k], f.v[k]);
-            out.v[k] = c.v[k] + gain_at(step, row, column) * defect;
-        }
-    }
+    const float gain = RESIDUAL ? -1.0f : gain_at(step, row, column);
+    Stencil out;
+    out.above = gain * column.width * row.before;
+    out.below = gain * column.width * row.after;
+    out.west = gain * row.width * column.before;
+    out.east = gain * row.width * column.after;
+    out.keep = (RESIDUAL ? 0.0f : 1.0f) - (out.above + out.below + out.west + out.east);
+    out.gain = gain;
     return out;
 }
 
-// The first relaxation where u = 0: -step / diagonal * f.
+// The same away from the last two columns, and for BORDER = false away from the first row and the last two.
+template <bool BORDER, bool RESIDUAL>
+__device__ __forceinline__ Stencil stencil_of_row(int r, float step, const Strip& strip)
+{
+    const float side = RESIDUAL ? -1.0f : 0.25f * step;
+    if (!BORDER) return {RESIDUAL ? 4.0f : 1.0f - step, side, side, side, side, side};
+    return stencil_of<RESIDUAL>(face_of(r, strip.height, strip.last_row), {1.0f, 1.0f, 1.0f, 2.0f}, step);
+}
+
+// Whether column k of the lane is one of the last two of a ragged level.
+__device__ __forceinline__ bool own_stencil(int k, const Strip& strip)
+{
+    return strip.ragged && strip.column + k >= strip.width - 2 && strip.column + k < strip.width;
+}
+
+// A relaxation, or the residual, that has come to row r: `row` takes row r and gives row r - 1 of the
+// result. What the result takes from all but the row below waits in `open` until that row is there; `above`
+// is the row before.
+template <bool BORDER, bool RESIDUAL>
+__device__ __forceinline__ void follow(Four& row, Four& above, Four& open, const Four& f, int r, float step,
+                                       const Strip& strip)
+{
+    const Stencil here = stencil_of_row<BORDER, RESIDUAL>(r, step, strip);
+    const float below = stencil_of_row<BORDER, RESIDUAL>(r - 1, step, strip).below;
+    float west, east;
+    beside(row, strip, west, east);
+    Four done;
+#pragma unroll
+    for (int k = 0; k < LANE_COLUMNS; ++k) {
+        const float w = k > 0 ? row.v[k - 1] : west, e = k < LANE_COLUMNS - 1 ? row.v[k + 1] : east;
+        if (BORDER) {
+            Stencil cell = here;
+            float cell_below = below;
+            if (own_stencil(k, strip)) {
+                const Face column = face_of(strip.column + k, strip.width, strip.last_column);
+                const Face former = face_of(r - 1, strip.height, strip.last_row);
+                const Face latter = face_of(r, strip.height, strip.last_row);
+                cell = stencil_of<RESIDUAL>(latter, column, step);
+                cell_below = stencil_of<RESIDUAL>(former, column, step).below;
+            }
+            // In differences, for the coefficients are rounded, and all of a thin plane is border.
+            const float c = row.v[k];
+            done.v[k] = open.v[k] + cell_below * (RESIDUAL ? c - above.v[k] : c);
+            open.v[k] = cell.above * (above.v[k] - c) + cell.west * (w - c) + cell.east * (e - c) -
+                        cell.gain * f.v[k];
+            if (!RESIDUAL) open.v[k] += c - cell.below * c;
+        } else if (RESIDUAL) {
+            // In differences too: what is rounded here the coarse levels take for a slope, and it comes back
+            // magnified by the size of the picture.
+            const float c = row.v[k], down = c - above.v[k];
+            done.v[k] = open.v[k] - down;
+            open.v[k] = (f.v[k] + down) - ((w - c) + (e - c));
+        } else {
+            done.v[k] = open.v[k] + below * row.v[k];
+            open.v[k] =
+                here.keep * row.v[k] + here.above * above.v[k] + here.west * (w + e) - here.gain * f.v[k];
+        }
+    }
+    above = row;
+    row = done;
+}
+
+// The first relaxation where u = 0.
+template <bool BORDER>
 __device__ __forceinline__ Four relaxed_from_zero(const Four& f, int r, float step, const Strip& strip)
 {
-    float gain = 0.25f * step;
-    if (at_border(r, strip)) {
-        const Face row = face_of(r, strip.height, strip.last_row);
-        gain = __fdividef(step, 2.0f * row.width + row.share);
-    }
+    const float gain = stencil_of_row<BORDER, false>(r, step, strip).gain;
     Four out;
 #pragma unroll
     for (int k = 0; k < LANE_COLUMNS; ++k) {
         out.v[k] = -gain * f.v[k];
-        if (own_stencil(k, strip)) {
+        if (BORDER && own_stencil(k, strip)) {
             const Face row = face_of(r, strip.height, strip.last_row);
             const Face column = face_of(strip.column + k, strip.width, strip.last_column);
             out.v[k] = -gain_at(step, row, column) * f.v[k];
@@ -214,79 +238,57 @@ __device__ __forceinline__ Four relaxed_from_zero(const Four& f, int r, float st
     return out;
 }
 
-// f - A u of row r; 0 in columns beyond a ragged level.
-__device__ __forceinline__ Four residual_of(const Four& a, const Four& c, const Four& b, const Four& f, int r,
-                                            const Strip& strip)
-{
-    float diagonal = 4.0f, up = 1.0f, down = 1.0f, side = 1.0f;
-    if (at_border(r, strip)) {
-        const Face row = face_of(r, strip.height, strip.last_row);
-        up = row.before;
-        down = row.after;
-        side = row.width;
-        diagonal = up + down + 2.0f * side;
-    }
-    float west, east;
-    beside(c, strip, west, east);
-    Four out;
-#pragma unroll
-    for (int k = 0; k < LANE_COLUMNS; ++k) {
-        const float w = k > 0 ? c.v[k - 1] : west, e = k < LANE_COLUMNS - 1 ? c.v[k + 1] : east;
-        out.v[k] = f.v[k] + diagonal * c.v[k] - up * a.v[k] - down * b.v[k] - side * (w + e);
-        if (own_stencil(k, strip)) {
-            const Face row = face_of(r, strip.height, strip.last_row);
-            const Face column = face_of(strip.column + k, strip.width, strip.last_column);
-            out.v[k] = -defect_at(row, column, a.v[k], w, c.v[k], e, b.v[k], f.v[k]);
-        }
-        if (strip.ragged && strip.column + k >= strip.width) out.v[k] = 0.0f;
-    }
-    return out;
-}
+// Kinds of steps. Away from the border it is known when compiling whether a row is odd.
+struct AtBorder {
+    static constexpr bool BORDER = true, ODD = false;
+};
 
-// What a lane needs of the coarse level for one row: its two columns, and for the outer lanes one more.
+template <bool IS_ODD>
+struct Within {
+    static constexpr bool BORDER = false, ODD = IS_ODD;
+};
+
+// What a lane needs of a coarse row: its two columns, and for the outer lanes one more.
 struct CoarseRow {
     float2 pair;
     float outer;
 };
 
-__device__ __forceinline__ CoarseRow load_coarse_row(const float* row, int width, int first, int lane)
-{
-    CoarseRow out = {{0.0f, 0.0f}, 0.0f};
-    if (first >= 0 && first < width) out.pair = *reinterpret_cast<const float2*>(row + first);
-    const int outer = lane == 0 ? first - 1 : lane == 31 ? first + 2 : -1;
-    if (outer >= 0 && outer < width) out.outer = row[outer];
-    return out;
-}
-
-// One pass over a level for all planes. Bytes per sample: 4 for f, 4 for the old u, 1 for the correction; 4 for the
-// new u, 1 for the restricted residual; each where the variant has it. 7 operations a relaxation and sample.
+// One pass over a level for all planes. Bytes per sample: 4 for f, 4 for the old u, 1 for the correction, 4
+// for the new u, 1 for the restricted residual, each where the variant has it: 14 between two visits of the
+// coarser level, 3.3 ps at 4.3 TB/s. Instructions per row of 120 samples: 188 there, 1.7 ps a sample at
+// four a clock; with two relaxations 144 from the coarser level alone, 112 without a residual, 89 from
+// zero.
 //
 // SWEEPS    relaxations, with step_0, step_1, step_2
 // OLD       there is an old u; else it is 0
 // COARSE    add the interpolated coarse level
 // RESIDUAL  restrict the residual to coarse_f
 // MEASURE   sum the new u with the weights that interpolation to the next finer level gives its cells
-// RAGGED    the width is no multiple of 4, or the last column of this level or of the coarse one is not of width 1
+// RAGGED    the width is no multiple of 4, or the last column of this level or of the coarse one is not of
+//           width 1
 //
 // old, f, fresh        : (planes, height, pitch)        u before, right-hand side, u after; fresh is not old
 // coarse, coarse_f     : (planes, coarse_height, coarse_pitch)
-// means                : (planes)   f - area * means[plane] is the right-hand side, area being the cell's
-// shifts               : (planes)   taken off u on the way in
-// sums                 : (planes, height, strips)       MEASURE: the sums, row by row so that segments do not matter
+// means                : (planes)   f - area * means[plane] is the right-hand side, area being the cell's;
+//                                   not from zero, where none is left
+// shifts               : (planes)   taken off u on the way in, where there is no residual
+// sums                 : (planes, height, strips)       MEASURE: the sums, row by row: segments do not matter
 // row_measure, column_measure : (height), (width)       MEASURE: the weights
 //
-// A warp makes a strip of 120 columns in a segment of coarse rows, walking down; a lane has four columns, rows
-// are registers, neighbours come by shuffles: no shared memory, no barrier. Relaxation s of row r is made as soon
-// as relaxation s - 1 of row r + 1 is there, so every row is read once. Columns and rows of the halo are computed
-// again, by the same operations: the result does not depend on strips and segments. Beyond the border nothing is
-// read; a face there has the coefficient 0. Block: 4 warps; grid: (planes * segments * strips) / 4.
+// A warp makes a strip of 120 columns in a segment of coarse rows, walking down; a lane has four columns,
+// rows are registers, neighbours come by shuffles: no shared memory, no barrier. Relaxation s of row r is
+// made as soon as relaxation s - 1 of row r + 1 is there, so every row is read once. Columns and rows of
+// the halo are computed again, by the same operations: the result does not depend on strips and segments.
+// At the border a face has the coefficient 0. Block: 2 warps; grid: (planes * segments * strips) / 2.
 template <int SWEEPS, bool OLD, bool COARSE, bool RESIDUAL, bool MEASURE, bool RAGGED>
-__global__ void __launch_bounds__(32 * PASS_WARPS, RAGGED ? 2 : SWEEPS == 3 ? 3 : 4)
+__global__ void __launch_bounds__(32 * PASS_WARPS, RAGGED ? 4 : SWEEPS == 3 ? 6 : 8)
 grid_pass(const float* __restrict__ old, const float* __restrict__ coarse, const float* __restrict__ f,
-          const float* __restrict__ means, const float* __restrict__ shifts, const float* __restrict__ row_measure,
-          const float* __restrict__ column_measure, float* __restrict__ fresh, float* __restrict__ coarse_f,
-          float* __restrict__ sums, int planes, int height, int width, int pitch, int coarse_height, int coarse_width,
-          int coarse_pitch, int rows_together, float last_row, float last_column, float coarse_last_row,
+          const float* __restrict__ means, const float* __restrict__ shifts,
+          const float* __restrict__ row_measure, const float* __restrict__ column_measure,
+          float* __restrict__ fresh, float* __restrict__ coarse_f, float* __restrict__ sums, int planes,
+          int height, int width, int pitch, int coarse_height, int coarse_width, int coarse_pitch,
+          int rows_together, float last_row, float last_column, float coarse_last_row,
           float coarse_last_column, float area, float step_0, float step_1, float step_2)
 {
     const int lane = (int)threadIdx.x & 31;
@@ -295,7 +297,8 @@ grid_pass(const float* __restrict__ old, const float* __restrict__ coarse, const
     const int item = (int)blockIdx.x * PASS_WARPS + ((int)threadIdx.x >> 5);
     if (item >= planes * segments * strips) return;  // whole warps
     const int number = item % strips, segment = item / strips % segments, plane = item / (strips * segments);
-    const int own_first = OWN_COLUMNS * number, own_end = number == strips - 1 ? width : own_first + OWN_COLUMNS;
+    const int own_first = OWN_COLUMNS * number;
+    const int own_end = number == strips - 1 ? width : own_first + OWN_COLUMNS;
     const int start = segment * rows_together, stop = min(start + rows_together, coarse_height);
     const int low = 2 * start, high = stop == coarse_height ? height : 2 * stop;
 
@@ -305,144 +308,213 @@ grid_pass(const float* __restrict__ old, const float* __restrict__ coarse, const
     strip.width = width;
     strip.last_row = last_row;
     strip.last_column = last_column;
+    strip.west_end = strip.column == 0;
+    strip.east_end = strip.column + LANE_COLUMNS == width;
     // Interpolation goes by the table from six columns before the end.
     strip.ragged = RAGGED && own_first - HALO_COLUMNS + 32 * LANE_COLUMNS + 6 > width;
     const bool owned = strip.column >= own_first && strip.column < own_end;
-    const bool merged = RAGGED && width % 2 == 1 && 2 * coarse_width < width;  // three columns make the last coarse one
+    // Three columns make the last coarse one.
+    const bool merged = RAGGED && width % 2 == 1 && 2 * coarse_width < width;
 
-    const size_t cells = (size_t)height * pitch, coarse_cells = (size_t)coarse_height * coarse_pitch;
-    const float* own_f = f + plane * cells;
-    const float* own_old = OLD ? old + plane * cells : old;
-    const float* own_coarse = COARSE ? coarse + plane * coarse_cells : coarse;
-    float* own_fresh = fresh + plane * cells;
-    float* own_coarse_f = RESIDUAL ? coarse_f + plane * coarse_cells : coarse_f;
-    const float mean = area * means[plane], shift = shifts[plane];
+    // Lanes beyond the border read something within: what they make of it goes nowhere, but has to be finite.
+    const int column = clamped(strip.column, 0, (width - 1) / 4 * 4);
+    const int coarse_column = clamped(strip.column / 2, 0, (coarse_width - 1) / 2 * 2);
+    // The outer lanes need one more coarse column, where all of the halo counts.
+    const int outer = lane == 0 ? max(coarse_column - 1, 0) : min(coarse_column + 2, coarse_width - 1);
+    const float mean = area * means[plane], shift = RESIDUAL ? 0.0f : shifts[plane];
     const float steps[3] = {step_0, step_1, step_2};
 
-    Four line[SWEEPS + 1][3] = {};  // of each stage, 0 being u before the relaxations, the last three rows
-    Four source[SWEEPS + 2] = {};   // source[k]: right-hand side of row front - k
-    Four total = {{0.0f, 0.0f, 0.0f, 0.0f}};
+    // Rows come in at the front; each stage, a relaxation or the residual, is one row behind the one before
+    // it. From zero, the first relaxation needs no neighbours and is made at the front.
+    constexpr bool FROM_ZERO = !OLD && !COARSE;
+    constexpr int LAG = FROM_ZERO ? SWEEPS - 1 : SWEEPS, STAGES = LAG + (RESIDUAL ? 1 : 0);
+    Four above[STAGES] = {}, open[STAGES] = {};  // of each stage, see follow
+    Four source[STAGES] = {};                    // source[k]: right-hand side of row front - k
+    float2 total = make_float2(0.0f, 0.0f);
     float weight[LANE_COLUMNS] = {};
     if (MEASURE)
         for (int k = 0; k < LANE_COLUMNS; ++k)
             if (owned && strip.column + k < width) weight[k] = column_measure[strip.column + k];
 
-    // The rows of the next step are on their way while this one is computed.
-    const int first = max(0, low - SWEEPS - (RESIDUAL ? 1 : 0)), end = high + SWEEPS + (RESIDUAL ? 2 : 0);
-    Four next_f = load_row(own_f, pitch, first, strip);
-    Four next_old = {};
-    if (OLD) next_old = load_row(own_old, pitch, first, strip);
-    Source from = {0, 0, 0.0f};
-    CoarseRow next_upper = {{0.0f, 0.0f}, 0.0f}, next_lower = {{0.0f, 0.0f}, 0.0f};
-    if (COARSE) {
-        from = source_of(min(first, height - 1), height, last_row, coarse_height, coarse_last_row);
-        next_upper = load_coarse_row(own_coarse + (size_t)from.first * coarse_pitch, coarse_width, strip.column / 2, lane);
-        next_lower = load_coarse_row(own_coarse + (size_t)from.second * coarse_pitch, coarse_width, strip.column / 2, lane);
+    // The rows of the next steps are on their way while this one is computed. Pointers follow the rows.
+    constexpr int AHEAD = MEASURE ? 1 : 2;
+    const int first = max(0, low - STAGES), end = high + STAGES;
+    const size_t begin = (size_t)plane * height * pitch + column;
+    const size_t coarse_begin = (size_t)plane * coarse_height * coarse_pitch;
+    const float* f_ahead = f + begin + (size_t)first * pitch;
+    const float* old_ahead = OLD ? old + begin + (size_t)first * pitch : old;
+    float* fresh_row = fresh + begin + (size_t)low * pitch;
+    float* coarse_f_row =
+        RESIDUAL ? coarse_f + coarse_begin + (size_t)start * coarse_pitch + coarse_column : coarse_f;
+    Four next_f[AHEAD] = {}, next_old[AHEAD] = {};
+    const auto load_next = [&](bool last) {
+        next_f[AHEAD - 1] = load_four(f_ahead);
+        if (OLD) next_old[AHEAD - 1] = load_four(old_ahead);
+        if (last) return;  // beyond the last row, that again
+        f_ahead += pitch;
+        if (OLD) old_ahead += pitch;
+    };
+    load_next(first >= height - 1);
+    if (AHEAD == 2) {
+        next_f[0] = next_f[1];
+        next_old[0] = next_old[1];
+        load_next(first >= height - 2);
     }
 
-#pragma unroll 1
-    for (int front = first; front < end; ++front) {
+    // Rows 2 j + 1 and 2 j + 2 lie between the coarse rows j and j + 1: `upper` and `lower`, interpolated
+    // along the row. `coming` is row `coarse_row`, or the nearest that exists, as it was loaded.
+    Four upper = {}, lower = {};
+    CoarseRow coming = {{0.0f, 0.0f}, 0.0f};
+    int coarse_row = ((first + 1) >> 1) - 1;
+    const float* coarse_ahead = coarse;
+    if (COARSE) {
+        coarse_ahead += coarse_begin + (size_t)clamped(coarse_row, 0, coarse_height - 1) * coarse_pitch;
+        coming.pair = *reinterpret_cast<const float2*>(coarse_ahead + coarse_column);
+        if (STAGES == HALO_COLUMNS) coming.outer = coarse_ahead[outer];
+    }
+    const auto next_coarse_row = [&]() {
+        const float left_75 = 0.75f * coming.pair.x, right_75 = 0.75f * coming.pair.y;
+        float before = __shfl_up_sync(FULL_WARP, coming.pair.y, 1);
+        float after = __shfl_down_sync(FULL_WARP, coming.pair.x, 1);
+        if (STAGES == HALO_COLUMNS && lane == 0) before = coming.outer;
+        if (STAGES == HALO_COLUMNS && lane == 31) after = coming.outer;
+        if (strip.west_end) before = coming.pair.x;
+        if (strip.east_end) after = coming.pair.y;
+        upper = lower;
+        lower.v[0] = fmaf(0.25f, before, left_75);
+        lower.v[1] = fmaf(0.25f, coming.pair.y, left_75);
+        lower.v[2] = fmaf(0.25f, coming.pair.x, right_75);
+        lower.v[3] = fmaf(0.25f, after, right_75);
+        if (strip.ragged) {
 #pragma unroll
-        for (int stage = 0; stage <= SWEEPS; ++stage) {
-            line[stage][0] = line[stage][1];
-            line[stage][1] = line[stage][2];
-        }
-#pragma unroll
-        for (int k = SWEEPS + 1; k > 0; --k) source[k] = source[k - 1];
-
-        source[0] = next_f;
-        Four u = next_old;
-        const CoarseRow upper = next_upper, lower = next_lower;
-        const Source now = from;
-        next_f = load_row(own_f, pitch, front + 1, strip);
-        if (OLD) next_old = load_row(own_old, pitch, front + 1, strip);
-        if (COARSE) {
-            from = source_of(min(front + 1, height - 1), height, last_row, coarse_height, coarse_last_row);
-            next_upper = load_coarse_row(own_coarse + (size_t)from.first * coarse_pitch, coarse_width, strip.column / 2, lane);
-            next_lower = load_coarse_row(own_coarse + (size_t)from.second * coarse_pitch, coarse_width, strip.column / 2, lane);
-        }
-
-        // The mean of the right-hand side has no solution.
-        float take = mean;
-        if (front == height - 1) take *= last_row;
-#pragma unroll
-        for (int k = 0; k < LANE_COLUMNS; ++k)
-            source[0].v[k] -= strip.ragged && strip.column + k == width - 1 ? take * last_column : take;
-
-        // Stage 0: u as it was, plus the correction.
-        if (COARSE) {
-            const float p = lerp(upper.pair.x, lower.pair.x, now.weight), q = lerp(upper.pair.y, lower.pair.y, now.weight);
-            const float outer = lerp(upper.outer, lower.outer, now.weight);
-            float left = __shfl_up_sync(FULL_WARP, q, 1), right = __shfl_down_sync(FULL_WARP, p, 1);
-            if (lane == 0) left = outer;
-            if (lane == 31) right = outer;
-            if (strip.column == 0) left = p;
-            if (strip.column + LANE_COLUMNS == width) right = q;
-            Four correction = {{lerp(p, left, 0.25f), lerp(p, q, 0.25f), lerp(q, p, 0.25f), lerp(q, right, 0.25f)}};
-            if (strip.ragged) {
-                const float* row_a = own_coarse + (size_t)now.first * coarse_pitch;
-                const float* row_b = own_coarse + (size_t)now.second * coarse_pitch;
-#pragma unroll
-                for (int k = 0; k < LANE_COLUMNS; ++k) {
-                    const int x = strip.column + k;
-                    if (x >= width) correction.v[k] = 0.0f;
-                    if (x >= 0 && x < width && x >= 2 * (coarse_width - 2)) {
-                        const Source along = source_of(x, width, last_column, coarse_width, coarse_last_column);
-                        correction.v[k] = lerp(lerp(row_a[along.first], row_b[along.first], now.weight),
-                                               lerp(row_a[along.second], row_b[along.second], now.weight), along.weight);
-                    }
+            for (int k = 0; k < LANE_COLUMNS; ++k) {
+                const int x = strip.column + k;
+                if (x < 0 || x >= width) {
+                    lower.v[k] = 0.0f;
+                } else if (x >= 2 * (coarse_width - 2)) {
+                    const Source from = source_of(x, width, last_column, coarse_width, coarse_last_column);
+                    lower.v[k] = lerp(coarse_ahead[from.first], coarse_ahead[from.second], from.weight);
                 }
             }
-#pragma unroll
-            for (int k = 0; k < LANE_COLUMNS; ++k) u.v[k] += correction.v[k] - shift;
         }
-        line[0][2] = u;
+        if (!RESIDUAL)
+            for (int k = 0; k < LANE_COLUMNS; ++k) lower.v[k] -= shift;
+        if (coarse_row >= 0 && coarse_row < coarse_height - 1) coarse_ahead += coarse_pitch;
+        ++coarse_row;
+        coming.pair = *reinterpret_cast<const float2*>(coarse_ahead + coarse_column);
+        if (STAGES == HALO_COLUMNS) coming.outer = coarse_ahead[outer];
+    };
+    if (COARSE) {
+#pragma unroll 1
+        for (int rows = first % 2 == 0 ? 2 : 1; rows > 0; --rows) next_coarse_row();
+    }
 
-        // Relaxation s of row front - s; the row below it is there since this step.
+    // One row further. BORDER: some stage is near the first or the last row, or the strip holds the last
+    // columns of a ragged level.
+    const auto advance = [&](auto kind, int front) {
+        constexpr bool BORDER = decltype(kind)::BORDER;
+        const bool odd = BORDER ? front % 2 != 0 : decltype(kind)::ODD;
+        if (COARSE && odd) next_coarse_row();
 #pragma unroll
-        for (int s = 1; s <= SWEEPS; ++s) {
-            if (s == 1 && !OLD && !COARSE)
-                line[1][2] = relaxed_from_zero(source[1], front - 1, steps[0], strip);
-            else
-                line[s][2] = relaxed(line[s - 1][0], line[s - 1][1], line[s - 1][2], source[s], front - s, steps[s - 1], strip);
+        for (int k = STAGES - 1; k > 0; --k) source[k] = source[k - 1];
+        Four row = next_old[0];
+
+        // The mean of the right-hand side has no solution. What starts from zero has none left.
+        float take = FROM_ZERO ? 0.0f : mean;
+        if (BORDER && front == height - 1) take *= last_row;
+#pragma unroll
+        for (int k = 0; k < LANE_COLUMNS; ++k) source[0].v[k] = next_f[0].v[k] - take;
+        if (AHEAD == 2) {
+            next_f[0] = next_f[1];
+            next_old[0] = next_old[1];
         }
-        int r = front - SWEEPS;
-        float measured = 0.0f;
-        if (r >= low && r < high && owned) {
-            store_row(own_fresh, pitch, r, strip, line[SWEEPS][2]);
-            if (MEASURE) {
+        load_next(BORDER && front + AHEAD >= height - 1);
+
+        if (COARSE) {
+            float to_lower = odd ? 0.25f : 0.75f;
+            if (BORDER) {
+                // The last coarse centre may be nearer or farther, and the last row has its centre elsewhere.
+                if ((front + 1) / 2 == coarse_height - 1)
+                    to_lower = __fdividef(to_lower, 0.5f + 0.5f * coarse_last_row);
+                if (front == height - 1) to_lower = 1.0f;
+            }
+            const float to_upper = 1.0f - to_lower;
 #pragma unroll
-                for (int k = 0; k < LANE_COLUMNS; ++k) measured += weight[k] * line[SWEEPS][2].v[k];
+            for (int k = 0; k < LANE_COLUMNS; ++k)
+                row.v[k] = (OLD ? row.v[k] : 0.0f) + to_upper * upper.v[k] + to_lower * lower.v[k];
+        }
+        if (BORDER && strip.ragged) {
+#pragma unroll
+            for (int k = 0; k < LANE_COLUMNS; ++k) {
+                const int x = strip.column + k;
+                if (!FROM_ZERO && x == width - 1) source[0].v[k] -= take * (last_column - 1.0f);
+                if (x < 0 || x >= width) row.v[k] = source[0].v[k] = 0.0f;  // may be padding
             }
         }
-        if (MEASURE && r >= low && r < high) {  // the whole warp
-            for (int distance = 16; distance > 0; distance /= 2)
-                measured += __shfl_xor_sync(FULL_WARP, measured, distance);
-            if (lane == 0) sums[((size_t)plane * height + r) * strips + number] = row_measure[r] * measured;
-        }
-        if (!RESIDUAL) continue;
-        r = front - SWEEPS - 1;
-        if (r < low || r >= high) continue;  // the whole warp
-        const Four left_over =
-            residual_of(line[SWEEPS][0], line[SWEEPS][1], line[SWEEPS][2], source[SWEEPS + 1], r, strip);
-        const int parent = min(r / 2, coarse_height - 1);
+        if (FROM_ZERO) row = relaxed_from_zero<BORDER>(source[0], front, steps[0], strip);
+
 #pragma unroll
-        for (int k = 0; k < LANE_COLUMNS; ++k)
-            total.v[k] = r == 2 * parent ? left_over.v[k] : total.v[k] + left_over.v[k];
-        if (r != height - 1 && (r % 2 == 0 || parent == coarse_height - 1)) continue;
-        float2 pair = make_float2(total.v[0] + total.v[1], total.v[2] + total.v[3]);
-        const int column = strip.column / 2;
-        if (merged) {
-            const float beyond = __shfl_down_sync(FULL_WARP, pair.x, 1);
-            if (column == coarse_width - 1) pair.x += pair.y;
-            if (column + 1 == coarse_width - 1) pair.y += beyond;
+        for (int stage = 0; stage < LAG; ++stage)
+            follow<BORDER, false>(row, above[stage], open[stage], source[stage], front - stage,
+                                  steps[stage + SWEEPS - LAG], strip);
+        int r = front - LAG;
+        if (r >= low && r < high) {  // the whole warp
+            if (owned)
+                *reinterpret_cast<float4*>(fresh_row) = make_float4(row.v[0], row.v[1], row.v[2], row.v[3]);
+            fresh_row += pitch;
+            if (MEASURE) {
+                float measured = 0.0f;
+#pragma unroll
+                for (int k = 0; k < LANE_COLUMNS; ++k) measured += weight[k] * row.v[k];
+#pragma unroll
+                for (int distance = 16; distance > 0; distance /= 2)
+                    measured += __shfl_xor_sync(FULL_WARP, measured, distance);
+                if (lane == 0)
+                    sums[((size_t)plane * height + r) * strips + number] = row_measure[r] * measured;
+            }
         }
-        if (owned && column < coarse_width)
-            *reinterpret_cast<float2*>(own_coarse_f + (size_t)parent * coarse_pitch + column) = pair;
+        if (!RESIDUAL) return;
+        follow<BORDER, true>(row, above[STAGES - 1], open[STAGES - 1], source[STAGES - 1], r, 0.0f, strip);
+        r = front - STAGES;
+        if (BORDER && strip.ragged) {
+#pragma unroll
+            for (int k = 0; k < LANE_COLUMNS; ++k)
+                if (strip.column + k >= width) row.v[k] = 0.0f;
+        }
+        const float2 pair = make_float2(row.v[0] + row.v[1], row.v[2] + row.v[3]);
+        const int parent = min(r >> 1, coarse_height - 1);
+        const bool begins = BORDER ? r == 2 * parent : odd == (STAGES % 2 != 0);
+        const bool ends = BORDER ? r == height - 1 || (r % 2 != 0 && parent < coarse_height - 1) : !begins;
+        total.x = begins ? pair.x : total.x + pair.x;
+        total.y = begins ? pair.y : total.y + pair.y;
+        if (!ends || r < low || r >= high) return;
+        if (merged) {
+            const float beyond = __shfl_down_sync(FULL_WARP, total.x, 1);
+            if (strip.column / 2 == coarse_width - 1) total.x += total.y;
+            if (strip.column / 2 == coarse_width - 2) total.y += beyond;
+        }
+        if (owned && strip.column / 2 < coarse_width) *reinterpret_cast<float2*>(coarse_f_row) = total;
+        coarse_f_row += coarse_pitch;
+    };
+    // Two turns: rows at the upper border and pairs of rows within; then rows at the lower border. Which
+    // rows are pairs does not depend on the segment either.
+    constexpr bool ODD = STAGES % 2 != 0;
+    const int quiet = strip.ragged ? end : STAGES + 2, stir = height - 5;
+    int front = first;
+#pragma unroll 1
+    while (front < end) {
+        const int until = front < stir ? min(quiet, end) : end;
+#pragma unroll 1
+        for (; front < until; ++front) advance(AtBorder(), front);
+#pragma unroll 1
+        for (; front < min(stir, end); front += 2) {
+            advance(Within<ODD>(), front);
+            advance(Within<!ODD>(), front + 1);
+        }
     }
 }
 
-// ------------------------------------------------------------------------------------------------- coarse_levels
+// -------------------------------------------------------------------------------------------- coarse_levels
 
 #define COARSE_THREADS 512
 #define COARSE_WARPS (COARSE_THREADS / 32)
@@ -455,15 +527,27 @@ struct Level {
     float last_row, last_column;
 };
 
-#define FOR_CELLS(r, c, rows, columns)                                   \
-    for (int r = (int)threadIdx.x >> 5; r < (rows); r += COARSE_WARPS)   \
-        for (int c = (int)threadIdx.x & 31; c < (columns); c += 32)
+// Columns outside, so that what depends on the column alone is computed once.
+#define FOR_COLUMNS(c, columns) for (int c = (int)threadIdx.x & 31; c < (columns); c += 32)
+#define FOR_ROWS(r, rows) for (int r = (int)threadIdx.x >> 5; r < (rows); r += COARSE_WARPS)
+#define FOR_CELLS(r, c, rows, columns) FOR_COLUMNS(c, columns) FOR_ROWS(r, rows)
 
-__device__ __forceinline__ float defect_in(int u, const Level& level, const Face& row, const Face& column, int r, int c)
+// A u - f of one cell.
+__device__ __forceinline__ float defect_at(const Face& row, const Face& column, float above, float west,
+                                           float centre, float east, float below, float f)
+{
+    const float down = row.before * (above - centre) + row.after * (below - centre);
+    const float across = column.before * (west - centre) + column.after * (east - centre);
+    return column.width * down + row.width * across - f;
+}
+
+__device__ __forceinline__ float defect_in(int u, const Level& level, const Face& row, const Face& column,
+                                           int r, int c)
 {
     extern __shared__ float room[];
     const int i = u + r * level.width + c;
-    const float above = room[r > 0 ? i - level.width : i], below = room[r < level.height - 1 ? i + level.width : i];
+    const float above = room[r > 0 ? i - level.width : i];
+    const float below = room[r < level.height - 1 ? i + level.width : i];
     const float west = room[c > 0 ? i - 1 : i], east = room[c < level.width - 1 ? i + 1 : i];
     return defect_at(row, column, above, west, room[i], east, below, room[level.f + r * level.width + c]);
 }
@@ -472,10 +556,13 @@ __device__ __forceinline__ float defect_in(int u, const Level& level, const Face
 __device__ void relax_level(int u, int out, const Level& level, float step)
 {
     extern __shared__ float room[];
-    FOR_CELLS(r, c, level.height, level.width) {
-        const Face row = face_of(r, level.height, level.last_row), column = face_of(c, level.width, level.last_column);
-        const int i = r * level.width + c;
-        room[out + i] = room[u + i] + gain_at(step, row, column) * defect_in(u, level, row, column, r, c);
+    FOR_COLUMNS(c, level.width) {
+        const Face column = face_of(c, level.width, level.last_column);
+        FOR_ROWS(r, level.height) {
+            const Face row = face_of(r, level.height, level.last_row);
+            const int i = r * level.width + c;
+            room[out + i] = room[u + i] + gain_at(step, row, column) * defect_in(u, level, row, column, r, c);
+        }
     }
     __syncthreads();
 }
@@ -483,10 +570,13 @@ __device__ void relax_level(int u, int out, const Level& level, float step)
 __device__ void relax_level_from_zero(int out, const Level& level, float step)
 {
     extern __shared__ float room[];
-    FOR_CELLS(r, c, level.height, level.width) {
-        const Face row = face_of(r, level.height, level.last_row), column = face_of(c, level.width, level.last_column);
-        const int i = r * level.width + c;
-        room[out + i] = -gain_at(step, row, column) * room[level.f + i];
+    FOR_COLUMNS(c, level.width) {
+        const Face column = face_of(c, level.width, level.last_column);
+        FOR_ROWS(r, level.height) {
+            const Face row = face_of(r, level.height, level.last_row);
+            const int i = r * level.width + c;
+            room[out + i] = -gain_at(step, row, column) * room[level.f + i];
+        }
     }
     __syncthreads();
 }
@@ -495,15 +585,17 @@ __device__ void relax_level_from_zero(int out, const Level& level, float step)
 __device__ void interpolate_level(const Level& level, const Level& coarse, bool add)
 {
     extern __shared__ float room[];
-    FOR_CELLS(r, c, level.height, level.width) {
-        const Source down = source_of(r, level.height, level.last_row, coarse.height, coarse.last_row);
+    FOR_COLUMNS(c, level.width) {
         const Source across = source_of(c, level.width, level.last_column, coarse.width, coarse.last_column);
-        const float* a = room + coarse.u + down.first * coarse.width;
-        const float* b = room + coarse.u + down.second * coarse.width;
-        const float value = lerp(lerp(a[across.first], b[across.first], down.weight),
-                                 lerp(a[across.second], b[across.second], down.weight), across.weight);
-        const int i = level.u + r * level.width + c;
-        room[i] = add ? room[i] + value : value;
+        FOR_ROWS(r, level.height) {
+            const Source down = source_of(r, level.height, level.last_row, coarse.height, coarse.last_row);
+            const float* a = room + coarse.u + down.first * coarse.width;
+            const float* b = room + coarse.u + down.second * coarse.width;
+            const float value = lerp(lerp(a[across.first], b[across.first], down.weight),
+                                     lerp(a[across.second], b[across.second], down.weight), across.weight);
+            const int i = level.u + r * level.width + c;
+            room[i] = add ? room[i] + value : value;
+        }
     }
     __syncthreads();
 }
@@ -536,7 +628,8 @@ __device__ void solve_coarsest(const Level& level, const float* __restrict__ inv
     const int count = level.height * level.width, i = (int)threadIdx.x / 4;
     float total = 0.0f;
     if (i < count)
-        for (int j = (int)threadIdx.x % 4; j < count; j += 4) total += inverse[(size_t)i * count + j] * room[level.f + j];
+        for (int j = (int)threadIdx.x % 4; j < count; j += 4)
+            total += inverse[(size_t)i * count + j] * room[level.f + j];
     total += __shfl_xor_sync(FULL_WARP, total, 1);
     total += __shfl_xor_sync(FULL_WARP, total, 2);
     if (i < count && threadIdx.x % 4 == 0) room[level.u + i] = total;
@@ -554,9 +647,9 @@ __device__ __forceinline__ float block_sum(float value, float* partial)
     return total;
 }
 
-// All levels from one of at most a few thousand cells down to the coarsest: a V-cycle from zero, or nested iteration
-// with a V-cycle a level. Bytes: 4 read and 4 written per sample of its finest level, nothing of what is
-// below. The time is that of some tens of barriers, about 20 us: many planes at once hide it.
+// All levels from one of at most a few thousand cells down to the coarsest: a V-cycle from zero, or nested
+// iteration with a V-cycle a level. Bytes: 4 read and 4 written per sample of its finest level, nothing of
+// what is below. The time is that of some tens of barriers, about 20 us: many planes at once hide it.
 //
 // f, u           : (planes, height, pitch) of the finest of these levels; right-hand side, solution
 // sizes, lasts   : (levels, 2)   rows and columns; height of the last row, width of the last column
@@ -573,8 +666,8 @@ extern "C" __global__ void __launch_bounds__(COARSE_THREADS)
 coarse_levels(const float* __restrict__ f, const int* __restrict__ sizes, const float* __restrict__ lasts,
               const float* __restrict__ inverse, const float* __restrict__ row_measure,
               const float* __restrict__ column_measure, float* __restrict__ u, float* __restrict__ means,
-              float* __restrict__ sums, int levels, int pitch, int nested, int measured, float area, float samples,
-              float nest_0, float nest_1, float down_0, float down_1, float up_0, float up_1)
+              float* __restrict__ sums, int levels, int pitch, int nested, int measured, float area,
+              float samples, float nest_0, float nest_1, float down_0, float down_1, float up_0, float up_1)
 {
     extern __shared__ float room[];
     __shared__ float partial[COARSE_WARPS];
@@ -655,7 +748,7 @@ coarse_levels(const float* __restrict__ f, const int* __restrict__ sizes, const 
     }
 }
 
-// ------------------------------------------------------------------------------------------------- mean_shift
+// ----------------------------------------------------------------------------------------------- mean_shift
 
 // What the corrections so far have added to the mean of u, which is to be 0 in the end.
 //
@@ -663,7 +756,8 @@ coarse_levels(const float* __restrict__ f, const int* __restrict__ sizes, const 
 // shifts : (planes)                 the mean, to be taken off by the last pass
 // A block makes a plane, in a fixed order. Block: 512 threads; grid: planes.
 extern "C" __global__ void __launch_bounds__(COARSE_THREADS)
-mean_shift(const float* __restrict__ sums, float* __restrict__ shifts, int turns, int planes, int parts, float samples)
+mean_shift(const float* __restrict__ sums, float* __restrict__ shifts, int turns, int planes, int parts,
+           float samples)
 {
     __shared__ float partial[COARSE_WARPS];
     const int plane = (int)blockIdx.x;

@@ -321,7 +321,7 @@ HEADERS = {
     "motion masks": ("motion.cu", "4 C read and 1 byte written", "72 instructions for colour"),
     "temporal mean": ("motion.cu", "1 byte read and 4 written", "About 25 instructions"),
     "mix and divergence": ("mixing.cu", "= 28 bytes of memory", "141 instructions", "make 30 pixels"),
-    "poisson": ("multigrid.cu", "together 89 bytes", "170 a sample"),
+    "poisson": ("multigrid.cu", "together 89 bytes", "1060 in all"),
     "sums of the fit": ("fit.cu", "= 28 bytes of memory", "6 conversions to double"),
     "apply the fit": ("fit.cu", "Cost per sample: 8 bytes", "2 operations"),
     "8-bit pixels": ("fit.cu", "12 bytes in, 3, 6 or 12 out", "About 30 instructions"),

@@ -14,6 +14,7 @@ SHAPES = [
     (2, 2), (2, 3), (7, 5), (8, 16),  # one level, or two
     (12, 12), (16, 17), (37, 61), (64, 96), (61, 64),
     (130, 250),  # two levels outside the block
+    (132, 264),  # a warp reads beyond a coarser level whose rows are padded
     (121, 245), (129, 361), (257, 123),  # last columns that are narrow, wide, merged from three
     (240, 320),
     (67, 2), (2, 211), (5, 333),
@@ -79,10 +80,12 @@ def test_a_plane_alone_gives_the_same_bits(cp, shape):
         numpy.testing.assert_array_equal(solved(cp, rhs[plane : plane + 1]), together[plane : plane + 1])
 
 
-@pytest.mark.parametrize("rows", [1, 5, 1000])
-def test_nothing_depends_on_segments(cp, rows, monkeypatch):
+@pytest.mark.parametrize(
+    ("shape", "rows"), [((121, 245), 1), ((121, 245), 5), ((121, 245), 1000), ((92, 256), 3)]
+)
+def test_nothing_depends_on_segments(cp, shape, rows, monkeypatch):
     """A halo that is one row or column short shows here."""
-    rhs = poisson.laplacian(pictures((121, 245)))
+    rhs = poisson.laplacian(pictures(shape))
     expected = solved(cp, rhs)
     cuda.release()
     monkeypatch.setattr(cuda, "_FEWEST_ROWS", rows)
@@ -90,7 +93,7 @@ def test_nothing_depends_on_segments(cp, rows, monkeypatch):
     numpy.testing.assert_array_equal(solved(cp, rhs), expected)
 
 
-@pytest.mark.parametrize("shape", [(64, 96), (121, 245), (97, 131)])
+@pytest.mark.parametrize("shape", [(64, 96), (121, 245), (97, 131), (300, 3), (2, 301)])
 @pytest.mark.parametrize("block_bytes", [2048, 8000])
 def test_any_level_may_be_the_first_of_the_block(cp, shape, block_bytes, monkeypatch):
     rhs = poisson.laplacian(pictures(shape))

@@ -61,7 +61,7 @@ COSTS: Mapping[str, Callable[[int], Cost]] = {
     "temporal mean": lambda t: Cost((t + 2 * REACH) / t + 4, 25),  # kernels/motion.cu, temporal_mean
     # kernels/mixing.cu, mixed_divergence: 141 instructions of a warp for 30 pixels
     "mix and divergence": lambda t: Cost(28 + 12 / t, 141 * 32 / 30),
-    "poisson": lambda t: Cost(3 * 89, 3 * 170),  # kernels/multigrid.cu, two cycles
+    "poisson": lambda t: Cost(3 * 89, 3 * 1060 * 32 / 120),  # kernels/multigrid.cu, two cycles
     "sums of the fit": lambda t: Cost(28 + 12 / t, 0, 6),  # kernels/fit.cu, blend_moments
     "fit": lambda t: Cost(0),  # kernels/fit.cu, shared_fits: latency alone
     "apply the fit": lambda t: Cost(3 * 8, 3 * 2),  # kernels/fit.cu, apply_affine

@@ -8,6 +8,7 @@ CUDA graph, which spares the host some fifty of them.
 from __future__ import annotations
 
 import functools
+import threading
 from typing import Any
 
 import numpy
@@ -41,12 +42,15 @@ _PASSES = {
 BLOCK_BYTES = 61440
 """Shared memory in which one block solves all levels that fit: 64x64 cells and below, on every architecture."""
 
-_PASS_WARPS = 4
+_PASS_WARPS = 2
 _OWN_COLUMNS = 120
 _WARPS_WANTED = 4096  # enough to fill the largest GPUs a few times
 _FEWEST_ROWS, _MOST_ROWS = 8, 64  # coarse rows that a warp walks down: fewer cost halo, more leave warps idle
 _GRAPHS_KEPT = 8
-_WORKSPACES_KEPT = 4
+_WORKSPACES_KEPT = 2
+
+_LOCK = threading.Lock()
+"""A workspace serves one call at a time, and so does a graph."""
 
 
 def solve(rhs: Array, cycles: int) -> Array:
@@ -69,8 +73,9 @@ def solve(rhs: Array, cycles: int) -> Array:
         return cupy.empty_like(rhs)
     stream = cupy.cuda.get_current_stream()
     planes, height, width = rhs.shape
-    space = _workspace(cupy, cupy.cuda.Device().id, stream.ptr, planes, height, width, cycles)
-    return space.solve(rhs)
+    with _LOCK:
+        space = _workspace(cupy, cupy.cuda.Device().id, stream.ptr, planes, height, width, cycles)
+        return space.solve(rhs)
 
 
 def release() -> None:
@@ -283,7 +288,8 @@ class _Workspace:
     def _coarse(self, f: Array, u: Array, *, nested: bool, sums: Array | None) -> None:
         top = self.levels[self.cut]
         launch = kernel(FILE, "coarse_levels", VARIANTS)
-        launch.max_dynamic_shared_size_bytes = max(self.block_bytes, 49152)
+        # Of the function, not of this launch: the same for all sizes.
+        launch.max_dynamic_shared_size_bytes = max(self.block_bytes, BLOCK_BYTES)
         steps = [numpy.float32(step) for which in (NEST, DOWN, UP) for step in STEPS[which]]
         launch(
             (self.planes,), (512,),
