@@ -54,8 +54,8 @@ _SHORTEST_CHUNK, _LONGEST_CHUNK = 2, 8
 
 _DEVICE_CHUNK_SAMPLES = 10**8
 _LONGEST_DEVICE_CHUNK = 128
-_DEVICE_ARRAYS = 16  # of the size of a chunk, that are alive at once, what is read ahead among them
-_DEVICE_FRAMES_HELD = 24  # frames in halos and in the window of the fit, at the default settings
+_DEVICE_ARRAYS = 21  # of the size of a chunk, that are alive at once, what is read ahead among them
+_DEVICE_FRAMES_HELD = 16  # frames in halos and in the window of the fit, at the default settings
 
 
 # ---------------------------------------------------------------------------------------- pictures
