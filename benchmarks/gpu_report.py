@@ -237,7 +237,7 @@ def time_chain(run: Run, size: str) -> None:
     lengths = chain.CHUNKS[size][:1] if run.quick else chain.CHUNKS[size]
     for length in lengths:
         what = f"chain, {size}, chunks of {length}"
-        if run.in_time(what, 3.0) and run.fits(what, 12 * shape[0] * shape[1] * (20 * length + 24)):
+        if run.in_time(what, 3.0) and run.fits(what, 12 * shape[0] * shape[1] * (21 * length + 16)):
             run.report.add("chain", chain_record(run, size, length))
 
 
@@ -451,7 +451,8 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _test_files() -> tuple[str, ...]:
-    return tuple(str(file.relative_to(ROOT)) for file in sorted((ROOT / "tests").glob("test_kernels_*.py")))
+    kernels = sorted((ROOT / "tests").glob("test_kernels_*.py"))
+    return tuple(str(file.relative_to(ROOT)) for file in [*kernels, ROOT / "tests" / "test_device_path.py"])
 
 
 def _options(words: Sequence[str] | None) -> argparse.Namespace:

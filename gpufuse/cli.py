@@ -287,7 +287,7 @@ def _add_enhance(commands: Any) -> None:
         "--decoder",
         default="software",
         choices=("software", "nvdec"),
-        help="nvdec: the GPU decodes too; faster, but damage inside pictures goes unnoticed; default: software",
+        help="nvdec: the GPU decodes too, but damage inside pictures goes unnoticed; default: software",
     )
     command.add_argument(
         "--compare", action="store_true", help="also write day | night | importance | result"

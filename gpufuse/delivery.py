@@ -34,11 +34,36 @@ class Delivery(ABC):
 
     @abstractmethod
     def prepare(self, fused: FusedChunk) -> Any:
-        """Begin all that the device has to do; nothing waits."""
+        """Begin all that the device has to do; nothing waits.
+
+        Parameters
+        ----------
+        fused : FusedChunk
+
+        Returns
+        -------
+        object
+            For `write` of the same delivery.
+        """
 
     @abstractmethod
     def write(self, writer: ClipWriter, prepared: Any, pts: Sequence[int]) -> None:
-        """Wait for what was prepared and write it; on the thread that writes."""
+        """Wait for what was prepared and write it; on the thread that writes.
+
+        Parameters
+        ----------
+        writer : ClipWriter
+            Made for `source`.
+        prepared : object
+            From `prepare`.
+        pts : sequence of int
+            Times of the frames, as of `ClipWriter.write_chunk`.
+
+        Raises
+        ------
+        ValueError, OutputError
+            As the writer.
+        """
 
 
 class LevelsDelivery(Delivery):

@@ -246,8 +246,8 @@ def enhance(
     chunk : int, optional
         Frames that are worked on together; the result does not depend on it.
     decoder : {"software", "nvdec"}
-        ``nvdec`` lets the GPU that computes decode the night clip into its own memory, where it can. That is
-        faster, but damage inside pictures goes unnoticed: NVDEC does not tell of it.
+        ``nvdec`` lets the GPU that computes decode the night clip into its own memory, where it can. That
+        spares the CPU, but damage inside pictures goes unnoticed: NVDEC does not tell of it.
     progress : callable, optional
         Called with the frames done and the frames expected.
     tell : callable, optional

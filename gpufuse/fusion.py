@@ -336,7 +336,18 @@ class FusedChunk:
         return normalise.apply_affine(self.image, self.scale, self.shift)
 
     def pixels(self, form: ImageFormat) -> Array:
-        """The fused frames as images of a given form, shape (T, H, W) or (T, H, W, 3)."""
+        """Finish the fused frames as images.
+
+        Parameters
+        ----------
+        form : ImageFormat
+            The wanted dtype and channels.
+
+        Returns
+        -------
+        ndarray, shape (T, H, W) or (T, H, W, 3)
+            As of `gpufuse.normalise.affine_pixels`.
+        """
         return normalise.affine_pixels(self.image, self.scale, self.shift, form)
 
 

@@ -45,7 +45,18 @@ class Piece:
         return self.frames[self.start : self.stop]
 
     def part(self, first: int, last: int) -> Piece:
-        """Cut out the core frames ``first .. last - 1``, counted from the first of the core, with their halo."""
+        """Cut out some core frames with their halo.
+
+        Parameters
+        ----------
+        first, last : int
+            The frames ``first .. last - 1``, counted from the first of the core.
+
+        Returns
+        -------
+        Piece
+            Of views.
+        """
         start, stop = self.start + first, self.start + last
         low, high = max(0, start - self.halo[0]), min(len(self.frames), stop + self.halo[1])
         return Piece(self.frames[low:high], start - low, stop - low, self.halo)
@@ -71,7 +82,13 @@ class Window:
         return self.pieces[0].stop - self.pieces[0].start
 
     def halves(self) -> tuple[Window, Window]:
-        """Cut a window of two frames or more into two."""
+        """Cut a window of two frames or more into two.
+
+        Returns
+        -------
+        tuple of Window
+            Each with the halos that the whole has for its frames.
+        """
         count = len(self)
         middle = count // 2
         return (

@@ -87,7 +87,12 @@ class Download:
         self._done = recorded(xp, stream)
 
     def result(self) -> numpy.ndarray:
-        """Wait until the copy has ended; return it."""
+        """Wait until the copy has ended; return it.
+
+        Returns
+        -------
+        numpy.ndarray
+        """
         if self._done is not None:
             self._done.synchronize()
             self._done = self._source = None

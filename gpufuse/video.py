@@ -83,10 +83,16 @@ def open_clip(
     LimitError
         If the first picture or the stated length exceeds the limits.
     ConfigError
-        If `rate` is not positive, or is given for a video file.
+        If `rate` is not positive, or is given for a video file; for an unknown `decoder`, or one for which the
+        module is the wrong one.
     """
     if on_damage not in ("fail", "salvage"):
         raise ConfigError(f"on_damage: expected 'fail' or 'salvage', got {on_damage!r}; choose one")
+    if decoder not in ("software", "nvdec") or (decoder == "nvdec" and module is numpy):
+        raise ConfigError(
+            f"decoder: expected software, or nvdec with the module cupy, got {decoder!r} with "
+            f"{module.__name__}; choose one"
+        )
     if rate is not None and rate <= 0:
         raise ConfigError(f"rate: expected more than 0 frames per second, got {rate}; give a positive number")
     limits = limits or Limits()

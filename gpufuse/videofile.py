@@ -73,7 +73,7 @@ def open_video_file(
         try:
             return VideoFileReader(path, on_damage, limits, module, decoder)
         except Exception as error:  # a codec, a profile, a size that the GPU does not know; or a bad file
-            reason = _reason(error)
+            reason = _reason(error.__cause__ or error)
     reader = VideoFileReader(path, on_damage, limits, module)
     if reason:
         reader.decoder = f"software (NVDEC: {reason})"
@@ -135,8 +135,12 @@ class VideoFileReader(ClipReader):
             except GpufuseError:
                 raise
             except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+                if self._on_gpu:  # it may be the GPU's: software tells what is wrong with the file
+                    raise
                 raise unreadable(self._path, error) from error
             except Exception as error:
+                if self._on_gpu:
+                    raise
                 if wrong := cut_header(self._path):
                     raise DamagedInputError(
                         f"{self.name}: expected {wrong[0]}, found {wrong[1]}: nothing of it can be read; {_AGAIN}"
@@ -235,17 +239,16 @@ class VideoFileReader(ClipReader):
             self.sample_aspect = 1 / self.sample_aspect
 
     def _check_on_gpu(self, frame: Any) -> None:
-        """Refuse now what NVDEC does not deliver as it should: software still can."""
+        """Refuse now what NVDEC does not deliver as it should: `open_video_file` turns to software then."""
         if frame.format.name != "cuda":
-            raise InputError(f"{self.name}: expected frames on the GPU, found {frame.format.name}; {_AGAIN}")
+            raise InputError(f"expected frames on the GPU, found {frame.format.name}")
         if obstacle := gpu_frame_obstacle(frame):
-            raise InputError(f"{self.name}: {obstacle}; {_AGAIN}")
+            raise InputError(obstacle)
         # In the GPU's memory FFmpeg crops at the right and below alone.
         shown = self._stream.codec_context
         if (frame.width, frame.height) != (shown.width, shown.height):
             raise InputError(
-                f"{self.name}: expected {shown.width}x{shown.height} from the GPU, "
-                f"found {frame.width}x{frame.height}; {_AGAIN}"
+                f"expected {shown.width}x{shown.height} from the GPU, found {frame.width}x{frame.height}"
             )
 
     # -- reading ---------------------------------------------------------------------------------

@@ -7,7 +7,7 @@
 //
 // grid_pass does, in one launch, all there is to do on a level between two visits of the coarser one: add the
 // interpolated correction, relax two or three times, restrict the residual. coarse_levels does all the levels
-// that fit into one block's shared memory. So one solution of a 1080p plane takes about 45 launches for all
+// that fit into one block's shared memory. So one solution of a 1080p plane takes 62 launches for all
 // planes of a chunk together, and moves, per sample of the finest level and with the default two cycles,
 //   restriction 5, first pass 10, two middle passes 14 each, last pass 13 bytes on the finest level = 56
 //   about 94 / 4 + 116 / 16 + 138 / 64 + ... = 33 on those below

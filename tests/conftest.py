@@ -48,10 +48,24 @@ def cupy_of(request, **settings):
             cupy.cuda.set_allocator(None)
         yield cupy
         return
+    with emulated(**settings) as module:
+        yield module
+
+
+@contextlib.contextmanager
+def emulated(**settings):
+    """The stand-in for CuPy, with --gpu too; where the emulator cannot run, the test is skipped."""
     from cuemu import fakecupy, need, unavailable
 
     need(unavailable())
     with fakecupy.installed(**settings) as module:
+        yield module
+
+
+@pytest.fixture
+def stand_in():
+    """CuPy of the emulator, for a test of what is asked of CuPy."""
+    with emulated(mode="fast") as module:
         yield module
 
 

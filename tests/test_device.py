@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import sys
 import types
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -31,15 +30,6 @@ FACTS = GpuFacts(
     cupy="14.2.0",
     cupy_packages=("cupy-cuda13x 14.2.0",),
 )
-
-
-@pytest.fixture
-def stand_in() -> Iterator[Any]:
-    """CuPy of the emulator."""
-    from cuemu import fakecupy
-
-    with fakecupy.installed(mode="fast") as module:
-        yield module
 
 
 @pytest.fixture

@@ -11,14 +11,15 @@ from gpufuse.settings import Settings
 
 
 def assert_same_pixels(found, expected):
-    """At most one level apart, and equal nearly everywhere."""
+    """At most one level apart, and equal nearly everywhere; of 16 bits, at most a tenth of a level."""
     assert found.dtype == expected.dtype
     assert found.shape == expected.shape
     difference = abs(found.astype(numpy.int64) - expected.astype(numpy.int64))
-    step = 257 if expected.dtype == numpy.uint16 else 1
-    assert difference.max(initial=0) <= UINT8_LEVELS * step
-    if expected.dtype == numpy.uint8:
-        assert (difference == 0).mean() >= DEVICE_EQUAL
+    if expected.dtype == numpy.uint16:
+        assert difference.max(initial=0) <= 0.1 * 257
+        return
+    assert difference.max(initial=0) <= UINT8_LEVELS
+    assert (difference == 0).mean() >= DEVICE_EQUAL
 
 
 def on_device(gpu, function, *images, **keywords):
@@ -236,9 +237,9 @@ def test_memory_is_what_the_length_of_chunks_counts_on(gpu, make_street, chunk, 
 
 
 def first_frames(path, count):
-    video = pytest.importorskip("gpufuse.video")
-    pytest.importorskip("av")
-    with video.open_clip(path) as opened:
+    from gpufuse.video import open_clip
+
+    with open_clip(path) as opened:
         levels = opened.read_chunk(count).levels
     return numpy.ascontiguousarray(numpy.rint(numpy.moveaxis(levels, 1, -1)).astype(numpy.uint8))
 

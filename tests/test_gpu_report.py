@@ -9,8 +9,7 @@ from functools import partial
 
 import numpy
 import pytest
-from conftest import ROOT
-from cuemu import fakecupy
+from conftest import ROOT, emulated
 from PIL import Image
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -30,7 +29,7 @@ SECTIONS = {
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     folder = tmp_path_factory.mktemp("results")
-    with fakecupy.installed(mode="fast"):
+    with emulated(mode="fast"):
         words = ["--quick", "--no-tests", "--sizes", "tiny", "--budget", "300", "--output", str(folder)]
         assert gpu_report.main(words) == 0
     return folder
@@ -132,7 +131,7 @@ def test_a_section_that_fails_is_told_and_the_next_begins(tmp_path, monkeypatch,
 
     found_by_next = []
     following = [("a", broken), ("b", lambda: found_by_next.extend(failures()))]
-    with fakecupy.installed(mode="fast"):
+    with emulated(mode="fast"):
         monkeypatch.setattr(gpu_report, "sections", lambda run: following)
         assert gpu_report.main(["--quick", "--no-tests", "--sizes", "tiny", "--output", str(tmp_path)]) == 1
     assert found_by_next == failures() == ["a: MemoryError: no room"]
@@ -140,7 +139,7 @@ def test_a_section_that_fails_is_told_and_the_next_begins(tmp_path, monkeypatch,
 
 
 def test_without_time_everything_is_left_out_and_said(tmp_path):
-    with fakecupy.installed(mode="fast"):
+    with emulated(mode="fast"):
         words = ["--quick", "--no-tests", "--sizes", "tiny", "--budget", "1", "--output", str(tmp_path)]
         assert gpu_report.main(words) == 0
     found = json.loads((tmp_path / "gpu-cuemu.json").read_text())
@@ -172,7 +171,7 @@ def test_unknown_size_is_refused(capsys):
 
 @pytest.fixture(scope="module")
 def host():
-    with fakecupy.installed(mode="fast") as cupy:
+    with emulated(mode="fast") as cupy:
         return steps.data(chip.Tools(cupy, emulated=True), (32, 48), 3, seed=2).on_host()
 
 
@@ -202,7 +201,7 @@ def copy_of(data):
 
 
 def test_chain_gives_every_frame_once_and_the_same_on_both_devices():
-    with fakecupy.installed(mode="fast") as cupy:
+    with emulated(mode="fast") as cupy:
         material = chain.footage(chip.Tools(cupy, emulated=True), (32, 48), 4)
         device = numpy.concatenate([cupy.asnumpy(frames) for frames in chain.fused(material, 2, 3)])
         host = numpy.concatenate(list(chain.fused(material.on_host(), 3, 2)))

@@ -31,15 +31,6 @@ def _asked_anew() -> Iterator[None]:
         sys.modules["cupy"] = before
 
 
-@pytest.fixture
-def stand_in() -> Iterator[Any]:
-    """CuPy of the emulator."""
-    from cuemu import fakecupy
-
-    with fakecupy.installed(mode="fast") as module:
-        yield module
-
-
 class CUDARuntimeError(RuntimeError):
     pass
 
@@ -386,10 +377,6 @@ def no_driver() -> bool:
     return False
 
 
-def software_instead(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("av.codec.hwaccel.HWAccel", lambda *arguments, **keywords: None)
-
-
 def test_nvdec_needs_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hardware, "cuda_obstacle", lambda: "no NVIDIA GPU")
     assert nvdec_obstacle() == "no NVIDIA GPU"
@@ -416,62 +403,51 @@ def test_nvdec_asks_for_frames_in_the_context_of_cupy(stand_in: Any, monkeypatch
     assert keywords["allow_software_fallback"] is False
 
 
+def frames_on_the_gpu(monkeypatch: pytest.MonkeyPatch, arriving: Callable[[list[Any]], list[Any]]) -> None:
+    """Let frames that software decodes seem to lie on the GPU: those that `arriving` makes of all of them."""
+    import av
+
+    monkeypatch.setattr("av.codec.hwaccel.HWAccel", lambda *arguments, **keywords: None)
+    opened = av.open
+
+    class OnGpu:
+        def __init__(self, container: Any) -> None:
+            self.container = container
+
+        def __enter__(self) -> OnGpu:
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            self.container.close()
+
+        def decode(self, video: int) -> Iterator[Any]:
+            for frame in arriving(list(self.container.decode(video=video))):
+                yield SimpleNamespace(format=SimpleNamespace(name="cuda"), planes=frame.planes)
+
+    monkeypatch.setattr(
+        av, "open", lambda *a, **k: OnGpu(opened(*a, **k)) if a[1] == "r" else opened(*a, **k)
+    )
+
+
 @pytest.mark.parametrize(("count", "words"), [(4, None), (3, "it gave 3 of 4 frames")])
 def test_nvdec_works_if_every_frame_is_on_the_gpu(
     count: int, words: str | None, stand_in: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import av
+    def arriving(frames: list[Any]) -> list[Any]:
+        assert (frames[0].width, frames[0].height, len(frames)) == (256, 128, 4)
+        return frames[:count]
 
-    software_instead(monkeypatch)
-    opened = av.open
-
-    class OnGpu:
-        def __init__(self, container: Any) -> None:
-            self.container = container
-
-        def __enter__(self) -> OnGpu:
-            return self
-
-        def __exit__(self, *error: object) -> None:
-            self.container.close()
-
-        def decode(self, video: int) -> Iterator[Any]:
-            frames = list(self.container.decode(video=video))
-            assert (frames[0].width, frames[0].height, len(frames)) == (256, 128, 4)
-            for frame in frames[:count]:
-                yield SimpleNamespace(format=SimpleNamespace(name="cuda"), planes=frame.planes)
-
-    monkeypatch.setattr(
-        av, "open", lambda *a, **k: OnGpu(opened(*a, **k)) if a[1] == "r" else opened(*a, **k)
-    )
+    frames_on_the_gpu(monkeypatch, arriving)
     assert nvdec_obstacle() == words
 
 
 def test_nvdec_that_gives_wrong_pictures(stand_in: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    import av
+    def arriving(frames: list[Any]) -> list[Any]:
+        for frame in frames:
+            frame.planes[0].update(bytes([120]) * frame.planes[0].buffer_size)
+        return frames
 
-    software_instead(monkeypatch)
-    opened = av.open
-
-    class OnGpu:
-        def __init__(self, container: Any) -> None:
-            self.container = container
-
-        def __enter__(self) -> OnGpu:
-            return self
-
-        def __exit__(self, *error: object) -> None:
-            self.container.close()
-
-        def decode(self, video: int) -> Iterator[Any]:
-            first, second, *_ = self.container.decode(video=video)
-            for frame in (second, first):
-                frame.planes[0].update(bytes([120]) * frame.planes[0].buffer_size)
-                yield SimpleNamespace(format=SimpleNamespace(name="cuda"), planes=frame.planes)
-
-    monkeypatch.setattr(
-        av, "open", lambda *a, **k: OnGpu(opened(*a, **k)) if a[1] == "r" else opened(*a, **k)
-    )
+    frames_on_the_gpu(monkeypatch, arriving)
     assert nvdec_obstacle() == "frames arrive with wrong brightness"
 
 

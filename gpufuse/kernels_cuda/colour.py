@@ -28,7 +28,7 @@ VARIANTS: tuple[str, ...] = (
 )
 
 _MOST_FRAMES = 65535
-"""Blocks along the axis of a grid that counts frames; threads take what is beyond in turns."""
+"""Blocks along the axis of a grid that counts frames; what is beyond comes in turns."""
 
 
 def yuv_to_levels(
@@ -86,9 +86,11 @@ def nv12_to_levels(codes: Any, out: Any, coefficients: numpy.ndarray, centred: b
     if not out.size:
         return
     height, width = out.shape[2:]
-    samples = codes.reshape(-1)
-    planes = samples, samples[height * width :], samples[height * width + 1 :]
-    _yuv_to_levels(planes, out, coefficients, (width,) * 3, 2, 1, 1, centred, 0, codes[0].size)
+    for first in range(0, len(codes), _MOST_FRAMES):
+        part = slice(first, first + _MOST_FRAMES)
+        samples = codes[part].reshape(-1)
+        planes = samples, samples[height * width :], samples[height * width + 1 :]
+        _yuv_to_levels(planes, out[part], coefficients, (width,) * 3, 2, 1, 1, centred, 0, codes[0].size)
 
 
 def _yuv_to_levels(

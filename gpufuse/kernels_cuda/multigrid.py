@@ -2,7 +2,7 @@
 
 The method, the levels and the steps are those of the CPU twin. All planes of a call go through each launch
 together. Called again with arrays at the same addresses, as a stream of chunks does, the launches are replayed as one
-CUDA graph, which spares the host some fifty of them.
+CUDA graph, which spares the host dozens of them (62 for 1080p).
 """
 
 from __future__ import annotations

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 
-import pytest
-
 __all__ = ["need"]
 
 
@@ -13,6 +11,8 @@ def need(obstacle: str | None) -> None:
     """Skip the running test, if there is an obstacle; with GPUFUSE_REQUIRE_EMULATOR=1, let it fail."""
     if obstacle is None:
         return
+    import pytest  # here, for ptx.py runs without it
+
     if os.environ.get("GPUFUSE_REQUIRE_EMULATOR") == "1":
         pytest.fail(f"GPUFUSE_REQUIRE_EMULATOR=1, but {obstacle}", pytrace=False)
     pytest.skip(obstacle)
