@@ -261,11 +261,11 @@ def motion_masks(
     if motion_from not in ("intensity", "gradient"):
         raise ValueError(f"motion_from: expected 'intensity' or 'gradient', got {motion_from!r}; choose one")
     frames = check_levels(frames, axes="(T, C, H, W)")
-    if threshold is None:
-        threshold = motion_threshold(motion_changes(frames, motion_from=motion_from))
-    if clean:
+    if threshold is not None and clean:
         return cleaned_motion(frames, 0, len(frames), threshold, motion_from=motion_from)
-    return motion_changes(frames, motion_from=motion_from) > threshold
+    changes = motion_changes(frames, motion_from=motion_from)
+    masks = changes > (motion_threshold(changes) if threshold is None else threshold)
+    return clean_masks(masks) if clean else masks
 
 
 def cleaned_motion(
