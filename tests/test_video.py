@@ -950,6 +950,7 @@ import os, signal, sys, threading
 from gpufuse.overlap import BackgroundWriter, prefetch
 from gpufuse.video import ClipWriter, open_clip
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs deaf to it
 threading.Timer({delay} + 0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
 while True:
     with open_clip({str(source)!r}) as clip:
