@@ -180,6 +180,17 @@ __device__ __forceinline__ float affine(float u, float c1, float c2)
     return __fadd_rn(__fmul_rn(u, c1), c2);
 }
 
+// The samples of one thread, all on their way before the first is used; 0 beyond `count`.
+__device__ __forceinline__ void load_each(
+    const float* __restrict__ samples, int count, float (&u)[AFFINE_EACH])
+{
+#pragma unroll
+    for (int k = 0; k < AFFINE_EACH; k++) {
+        const int p = threadIdx.x + k * AFFINE_THREADS;
+        u[k] = p < count ? samples[p] : 0.0f;
+    }
+}
+
 // out = c1 image + c2, each plane with its own pair.
 //
 //   image    (planes, H, W) grey levels
@@ -202,11 +213,7 @@ extern "C" __global__ void __launch_bounds__(AFFINE_THREADS) apply_affine(
     const float scale = (float)c1[plane];
     const float shift = (float)c2[plane];
     float u[AFFINE_EACH];
-#pragma unroll
-    for (int k = 0; k < AFFINE_EACH; k++) {
-        const int p = threadIdx.x + k * AFFINE_THREADS;
-        u[k] = p < count ? image[offset + p] : 0.0f;
-    }
+    load_each(image + offset, count, u);
 #pragma unroll
     for (int k = 0; k < AFFINE_EACH; k++) {
         const int p = threadIdx.x + k * AFFINE_THREADS;
@@ -259,11 +266,7 @@ __global__ void __launch_bounds__(AFFINE_THREADS) affine_pixels(
         const float scale = (float)c1[plane];
         const float shift = (float)c2[plane];
         float u[AFFINE_EACH];
-#pragma unroll
-        for (int k = 0; k < AFFINE_EACH; k++) {
-            const int p = threadIdx.x + k * AFFINE_THREADS;
-            u[k] = p < count ? image[offset + p] : 0.0f;
-        }
+        load_each(image + offset, count, u);
 #pragma unroll
         for (int k = 0; k < AFFINE_EACH; k++) {
             const int p = threadIdx.x + k * AFFINE_THREADS;

@@ -6,6 +6,7 @@ import numpy
 import oracles
 import pytest
 import tolerances
+from test_denoise import clip
 
 from gpufuse import denoise
 from gpufuse.kernels_cuda import susan
@@ -30,20 +31,6 @@ SHAPES = [
     (2, 1, 9, 65),
     (6, 1, 23, 129),
 ]
-
-
-def clip(kind, shape, seed=0):
-    rng = numpy.random.default_rng(seed)
-    if kind == "noise":
-        frames = 90 + rng.normal(0, 12, shape)
-    elif kind == "edges":
-        y, x = numpy.mgrid[: shape[-2], : shape[-1]]
-        frames = numpy.where((x // 4 + y // 3) % 2, 200.0, 40.0) + rng.normal(0, 3, shape)
-    else:  # isolated samples like nothing around them: the sum of weights vanishes
-        frames = 30 + rng.normal(0, 2, shape)
-        frames[rng.random(shape) < 0.02] = 250
-        frames.flat[0] = 250
-    return frames.clip(0, 255).astype(numpy.float32)
 
 
 def filtered(cp, frames, **parameters):
