@@ -1,11 +1,12 @@
-"""The levels of multigrid for the Poisson equation with Neumann border, whatever the size.
+"""The levels of multigrid for the Poisson equation with Neumann border, screened or not, whatever the size.
 
 Finite volumes on a tensor grid. All cells of a level are unit squares, except that the last row or
 column may be narrower or wider (1/2 to 3/2): halving an odd number of cells leaves one over, which becomes
 a half cell of its own or goes to its neighbour, whichever stays nearer to 1. (With narrower cells only, a
 row of cells can grow thin from level to level, and convergence suffers.) So any size is solved on its own
 domain. Per cell: sum over its faces of ``length / distance * (u_nb - u) = f``, where f is
-the right-hand side integrated over the cell; in the interior that is the 5-point stencil.
+the right-hand side integrated over the cell; in the interior that is the 5-point stencil. The screened
+equation takes ``mass * u`` off the left side, the mass being the data weight times the cell's area in pixels.
 
 The geometry and the step lengths are the same on the CPU and on a GPU.
 """
@@ -21,6 +22,9 @@ __all__ = ["COARSEST_CELLS", "DOWN", "FIRST", "LAST", "MIDDLE", "NEST", "STEPS",
 
 COARSEST_CELLS = 128
 """A grid of at most so many cells is solved exactly: one small product is cheaper than more levels."""
+
+LEAST_MASS = 1e-5
+"""With a smaller one on the coarsest level its solution leaves constants alone."""
 
 FIRST, MIDDLE, LAST, NEST, DOWN, UP = range(6)
 """The kinds of pass. On the finest level: from the interpolated solution down; up and down again; up.
@@ -43,6 +47,10 @@ Steps from Chebyshev polynomials on [1/2, 2], the waves shorter than 4 cells, da
 here began there and were then fitted together, to make the largest error after the default cycles
 smallest on pictures of many sizes. That divides the error by several, on other sizes and pictures too,
 and so saves relaxations.
+
+With a mass the relaxation is ``u + step / (diagonal + step mass) * (A u - mass u - f)``. It multiplies the
+same error by ``(1 - step x) * diagonal / (diagonal + step mass)``: never more than without a mass, whatever the
+wave, so the steps serve for both.
 """
 
 
@@ -65,7 +73,8 @@ class Plan(NamedTuple):
     column_measure: numpy.ndarray  # (sum W,) float64
     row_size: numpy.ndarray  # (sum H,) float32: finest rows in a row
     column_size: numpy.ndarray  # (sum W,) float32
-    inverse: numpy.ndarray  # (n, n) float64: pseudo-inverse on the coarsest level
+    mass: numpy.ndarray  # (levels,) float32: data weight times the area of a whole cell in pixels
+    inverse: numpy.ndarray  # (n, n) float64: (pseudo-)inverse on the coarsest level
 
 
 def _faces(count: int, last: float) -> numpy.ndarray:
@@ -97,18 +106,22 @@ def _interpolation(fine: int, fine_last: float, coarse: int, coarse_last: float)
     return numpy.stack([left, right], -1), numpy.stack([1.0 - weight, weight], -1)
 
 
-def _dense(faces: tuple[numpy.ndarray, numpy.ndarray]) -> numpy.ndarray:
-    """Pseudo-inverse of the operator of a small level."""
+def _dense(faces: tuple[numpy.ndarray, numpy.ndarray], mass: float, constants: bool) -> numpy.ndarray:
+    """Inverse of the operator of a small level, or its pseudo-inverse that makes 0 of constants."""
     stiffness = []
     for face in faces:
         along = numpy.diag(face[:-1, 1], 1) + numpy.diag(face[1:, 0], -1)
         stiffness.append(along - numpy.diag(along.sum(1)))
     operator = numpy.kron(stiffness[0], numpy.diag(faces[1][:, 2]))
     operator += numpy.kron(numpy.diag(faces[0][:, 2]), stiffness[1])
-    # Constants are the null space: give them the eigenvalue -1, invert, and take them out again.
     count = len(operator)
-    constants = numpy.full((count, count), 1.0 / count)
-    inverse: numpy.ndarray = numpy.linalg.inv(operator - constants) + constants
+    # Constants have an eigenvalue of 0 or near it: give them one near -1, invert, and take them out or put them right.
+    area = numpy.kron(faces[0][:, 2], faces[1][:, 2]) if mass else numpy.ones(count)
+    total = area.sum()
+    operator -= numpy.diag(mass * area) + numpy.outer(area, area) / total
+    inverse: numpy.ndarray = numpy.linalg.inv(operator) + 1.0 / (total + mass * total)
+    if constants:
+        inverse -= 1.0 / (mass * total)
     return inverse
 
 
@@ -122,13 +135,15 @@ def _halve(count: int, last: float) -> tuple[int, float]:
 
 
 @functools.lru_cache(maxsize=8)
-def plan(height: int, width: int) -> Plan:
+def plan(height: int, width: int, data_weight: float = 0.0) -> Plan:
     """Lay out the levels for one size.
 
     Parameters
     ----------
     height, width : int
         Of the picture, pixels.
+    data_weight : float
+        Of the screened equation, per square pixel; 0: not screened.
 
     Returns
     -------
@@ -175,6 +190,7 @@ def plan(height: int, width: int) -> Plan:
     def flat(axis: int, name: str, dtype: Any) -> numpy.ndarray:
         return numpy.ascontiguousarray(numpy.concatenate(tables[axis][name]), dtype)
 
+    mass = data_weight * 4.0 ** numpy.arange(len(shape))
     built = Plan(
         shape=shape,
         last=numpy.array([[y[1], x[1]] for y, x in zip(*axes, strict=True)]),
@@ -192,7 +208,14 @@ def plan(height: int, width: int) -> Plan:
         column_measure=flat(1, "measure", numpy.float64),
         row_size=flat(0, "size", numpy.float32),
         column_size=flat(1, "size", numpy.float32),
-        inverse=_dense((tables[0]["face"][-1], tables[1]["face"][-1])),
+        mass=mass.astype(numpy.float32),
+        # What a tiny mass would magnify is what was rounded. Where there is no other level, the mean is put in
+        # by those who know it better.
+        inverse=_dense(
+            (tables[0]["face"][-1], tables[1]["face"][-1]),
+            float(mass[-1]),
+            constants=bool(mass[-1] > LEAST_MASS and len(shape) > 1),
+        ),
     )
     for array in built:
         array.setflags(write=False)

@@ -1,9 +1,11 @@
-// Full multigrid for the Poisson equation with Neumann border; the twin of gpufuse/kernels_cpu/multigrid.py.
+// Full multigrid for the Poisson equation with Neumann border, screened or not; the twin of
+// gpufuse/kernels_cpu/multigrid.py.
 // Launched by gpufuse/kernels_cuda/multigrid.py, which knows the order of the launches.
 //
 // Levels are those of gpufuse/hierarchy.py: unit cells, but for a last row and column of 1/2 to 3/2. Per cell
-//   sum over its faces of length / distance * (u_nb - u) = f,
-// f being the right-hand side integrated over the cell. A relaxation is u + step / diagonal * (A u - f).
+//   sum over its faces of length / distance * (u_nb - u) - mass * u = f,
+// f being the right-hand side integrated over the cell, mass the data weight times its area; A u - mass u = f
+// in short. A relaxation is u + gain * (A u - mass u - f) with gain = step / (diagonal + step * mass).
 //
 // grid_pass does, in one launch, all there is to do on a level between two visits of the coarser one: add the
 // interpolated correction, relax two or three times, restrict the residual. coarse_levels does all the levels
@@ -12,9 +14,10 @@
 //   restriction 5, first pass 10, two middle passes 14 each, last pass 13 bytes on the finest level = 56
 //   about 94 / 4 + 116 / 16 + 138 / 64 + ... = 33 on those below
 // together 89 bytes: 0.13 ms a 1080p RGB frame at 4.3 TB/s, less where planes stay in the L2. Instructions
-// of a warp per 120 samples: 144 + 2 * 188 + 112 in the passes on the finest level, 335 on those below, a
-// tenth more for the rows of the halo, 1060 in all: 0.06 ms at four a clock on 132 multiprocessors of 1.75
-// GHz.
+// of a warp per 120 samples: 152 + 2 * 194 + 112 in the passes on the finest level, 345 on those below, a
+// tenth more for the rows of the halo, 1100 in all: 0.06 ms at four a clock on 132 multiprocessors of 1.75
+// GHz. A data weight moves no more bytes; its instructions are counted, for without one its mass is a 0 that
+// is multiplied and added.
 
 // ------------------------------------------------------------------------------------------------- geometry
 
@@ -114,6 +117,12 @@ struct Strip {
     float last_row, last_column;
     bool west_end, east_end;  // the lane holds the first column; the last one, its fourth
     bool ragged;  // the last two columns are in this warp, and need their own stencil
+    float mass;   // of a whole cell
+};
+
+// A relaxation: its step, and its gain in a cell away from the border.
+struct Step {
+    float length, gain;
 };
 
 __device__ __forceinline__ Four load_four(const float* at)
@@ -131,23 +140,24 @@ __device__ __forceinline__ void beside(const Four& c, const Strip& strip, float&
     if (strip.east_end) east = c.v[3];
 }
 
-// step / diagonal of a cell among the last two columns.
-__device__ __forceinline__ float gain_at(float step, const Face& row, const Face& column)
+// The gain of a cell at the border.
+__device__ __forceinline__ float gain_at(float step, const Face& row, const Face& column, float mass)
 {
-    return __fdividef(step, row.width * column.share + column.width * row.share);
+    const float diagonal = row.width * column.share + column.width * row.share;
+    return __fdividef(step, diagonal + step * (mass * row.width * column.width));
 }
 
 // What a relaxation or the residual makes of a cell and its neighbours:
-// keep c + above a + below b + west w + east e - gain f.
+// keep c + above a + below b + west w + east e - gain f - pull c.
 struct Stencil {
-    float keep, above, below, west, east, gain;
+    float keep, above, below, west, east, gain, pull;
 };
 
-// Of a relaxation by `step`, or of the residual f - A u.
+// Of a relaxation by `step`, or of the residual f - A u + mass u.
 template <bool RESIDUAL>
-__device__ __forceinline__ Stencil stencil_of(const Face& row, const Face& column, float step)
+__device__ __forceinline__ Stencil stencil_of(const Face& row, const Face& column, float step, float mass)
 {
-    const float gain = RESIDUAL ? -1.0f : gain_at(step, row, column);
+    const float gain = RESIDUAL ? -1.0f : gain_at(step, row, column, mass);
     Stencil out;
     out.above = gain * column.width * row.before;
     out.below = gain * column.width * row.after;
@@ -155,16 +165,18 @@ __device__ __forceinline__ Stencil stencil_of(const Face& row, const Face& colum
     out.east = gain * row.width * column.after;
     out.keep = (RESIDUAL ? 0.0f : 1.0f) - (out.above + out.below + out.west + out.east);
     out.gain = gain;
+    out.pull = gain * (mass * row.width * column.width);
     return out;
 }
 
 // The same away from the last two columns, and for BORDER = false away from the first row and the last two.
 template <bool BORDER, bool RESIDUAL>
-__device__ __forceinline__ Stencil stencil_of_row(int r, float step, const Strip& strip)
+__device__ __forceinline__ Stencil stencil_of_row(int r, const Step& step, const Strip& strip)
 {
-    const float side = RESIDUAL ? -1.0f : 0.25f * step;
-    if (!BORDER) return {RESIDUAL ? 4.0f : 1.0f - step, side, side, side, side, side};
-    return stencil_of<RESIDUAL>(face_of(r, strip.height, strip.last_row), {1.0f, 1.0f, 1.0f, 2.0f}, step);
+    const float gain = RESIDUAL ? -1.0f : step.gain, keep = (RESIDUAL ? 0.0f : 1.0f) - 4.0f * gain;
+    if (!BORDER) return {keep, gain, gain, gain, gain, gain, gain * strip.mass};
+    const Face row = face_of(r, strip.height, strip.last_row);
+    return stencil_of<RESIDUAL>(row, {1.0f, 1.0f, 1.0f, 2.0f}, step.length, strip.mass);
 }
 
 // Whether column k of the lane is one of the last two of a ragged level.
@@ -177,8 +189,8 @@ __device__ __forceinline__ bool own_stencil(int k, const Strip& strip)
 // result. What the result takes from all but the row below waits in `open` until that row is there; `above`
 // is the row before.
 template <bool BORDER, bool RESIDUAL>
-__device__ __forceinline__ void follow(Four& row, Four& above, Four& open, const Four& f, int r, float step,
-                                       const Strip& strip)
+__device__ __forceinline__ void follow(Four& row, Four& above, Four& open, const Four& f, int r,
+                                       const Step& step, const Strip& strip)
 {
     const Stencil here = stencil_of_row<BORDER, RESIDUAL>(r, step, strip);
     const float below = stencil_of_row<BORDER, RESIDUAL>(r - 1, step, strip).below;
@@ -195,8 +207,8 @@ __device__ __forceinline__ void follow(Four& row, Four& above, Four& open, const
                 const Face column = face_of(strip.column + k, strip.width, strip.last_column);
                 const Face former = face_of(r - 1, strip.height, strip.last_row);
                 const Face latter = face_of(r, strip.height, strip.last_row);
-                cell = stencil_of<RESIDUAL>(latter, column, step);
-                cell_below = stencil_of<RESIDUAL>(former, column, step).below;
+                cell = stencil_of<RESIDUAL>(latter, column, step.length, strip.mass);
+                cell_below = stencil_of<RESIDUAL>(former, column, step.length, strip.mass).below;
             }
             // In differences, for the coefficients are rounded, and all of a thin plane is border.
             const float c = row.v[k];
@@ -204,16 +216,17 @@ __device__ __forceinline__ void follow(Four& row, Four& above, Four& open, const
             open.v[k] = cell.above * (above.v[k] - c) + cell.west * (w - c) + cell.east * (e - c) -
                         cell.gain * f.v[k];
             if (!RESIDUAL) open.v[k] += c - cell.below * c;
+            open.v[k] -= cell.pull * c;
         } else if (RESIDUAL) {
             // In differences too: what is rounded here the coarse levels take for a slope, and it comes back
             // magnified by the size of the picture.
             const float c = row.v[k], down = c - above.v[k];
             done.v[k] = open.v[k] - down;
-            open.v[k] = (f.v[k] + down) - ((w - c) + (e - c));
+            open.v[k] = (f.v[k] + down) - ((w - c) + (e - c)) + strip.mass * c;
         } else {
             done.v[k] = open.v[k] + below * row.v[k];
-            open.v[k] =
-                here.keep * row.v[k] + here.above * above.v[k] + here.west * (w + e) - here.gain * f.v[k];
+            open.v[k] = (here.keep - here.pull) * row.v[k] + here.above * above.v[k] + here.west * (w + e) -
+                        here.gain * f.v[k];
         }
     }
     above = row;
@@ -222,7 +235,7 @@ __device__ __forceinline__ void follow(Four& row, Four& above, Four& open, const
 
 // The first relaxation where u = 0.
 template <bool BORDER>
-__device__ __forceinline__ Four relaxed_from_zero(const Four& f, int r, float step, const Strip& strip)
+__device__ __forceinline__ Four relaxed_from_zero(const Four& f, int r, const Step& step, const Strip& strip)
 {
     const float gain = stencil_of_row<BORDER, false>(r, step, strip).gain;
     Four out;
@@ -232,7 +245,7 @@ __device__ __forceinline__ Four relaxed_from_zero(const Four& f, int r, float st
         if (BORDER && own_stencil(k, strip)) {
             const Face row = face_of(r, strip.height, strip.last_row);
             const Face column = face_of(strip.column + k, strip.width, strip.last_column);
-            out.v[k] = -gain_at(step, row, column) * f.v[k];
+            out.v[k] = -gain_at(step.length, row, column, strip.mass) * f.v[k];
         }
     }
     return out;
@@ -256,8 +269,8 @@ struct CoarseRow {
 
 // One pass over a level for all planes. Bytes per sample: 4 for f, 4 for the old u, 1 for the correction, 4
 // for the new u, 1 for the restricted residual, each where the variant has it: 14 between two visits of the
-// coarser level, 3.3 ps at 4.3 TB/s. Instructions per row of 120 samples: 188 there, 1.7 ps a sample at
-// four a clock; with two relaxations 144 from the coarser level alone, 112 without a residual, 89 from
+// coarser level, 3.3 ps at 4.3 TB/s. Instructions per row of 120 samples: 194 there, 1.7 ps a sample at
+// four a clock; with two relaxations 152 from the coarser level alone, 112 without a residual, 100 from
 // zero.
 //
 // SWEEPS    relaxations, with step_0, step_1, step_2
@@ -272,6 +285,8 @@ struct CoarseRow {
 // coarse, coarse_f     : (planes, coarse_height, coarse_pitch)
 // means                : (planes)   f - area * means[plane] is the right-hand side, area being the cell's;
 //                                   not from zero, where none is left
+// area, mass           : of a whole cell of this level
+// step_*, gain_*       : of the relaxations; gain is step / (4 + step * mass)
 // shifts               : (planes)   taken off u on the way in, where there is no residual
 // sums                 : (planes, height, strips)       MEASURE: the sums, row by row: segments do not matter
 // row_measure, column_measure : (height), (width)       MEASURE: the weights
@@ -289,7 +304,8 @@ grid_pass(const float* __restrict__ old, const float* __restrict__ coarse, const
           float* __restrict__ fresh, float* __restrict__ coarse_f, float* __restrict__ sums, int planes,
           int height, int width, int pitch, int coarse_height, int coarse_width, int coarse_pitch,
           int rows_together, float last_row, float last_column, float coarse_last_row,
-          float coarse_last_column, float area, float step_0, float step_1, float step_2)
+          float coarse_last_column, float area, float mass, float step_0, float step_1, float step_2,
+          float gain_0, float gain_1, float gain_2)
 {
     const int lane = (int)threadIdx.x & 31;
     const int strips = (coarse_width + OWN_COLUMNS / 2 - 1) / (OWN_COLUMNS / 2);
@@ -308,6 +324,7 @@ grid_pass(const float* __restrict__ old, const float* __restrict__ coarse, const
     strip.width = width;
     strip.last_row = last_row;
     strip.last_column = last_column;
+    strip.mass = mass;
     strip.west_end = strip.column == 0;
     strip.east_end = strip.column + LANE_COLUMNS == width;
     // Interpolation goes by the table from six columns before the end.
@@ -322,7 +339,7 @@ grid_pass(const float* __restrict__ old, const float* __restrict__ coarse, const
     // The outer lanes need one more coarse column, where all of the halo counts.
     const int outer = lane == 0 ? max(coarse_column - 1, 0) : min(coarse_column + 2, coarse_width - 1);
     const float mean = area * means[plane], shift = RESIDUAL ? 0.0f : shifts[plane];
-    const float steps[3] = {step_0, step_1, step_2};
+    const Step steps[3] = {{step_0, gain_0}, {step_1, gain_1}, {step_2, gain_2}};
 
     // Rows come in at the front; each stage, a relaxation or the residual, is one row behind the one before
     // it. From zero, the first relaxation needs no neighbours and is made at the front.
@@ -474,7 +491,7 @@ grid_pass(const float* __restrict__ old, const float* __restrict__ coarse, const
             }
         }
         if (!RESIDUAL) return;
-        follow<BORDER, true>(row, above[STAGES - 1], open[STAGES - 1], source[STAGES - 1], r, 0.0f, strip);
+        follow<BORDER, true>(row, above[STAGES - 1], open[STAGES - 1], source[STAGES - 1], r, {}, strip);
         r = front - STAGES;
         if (BORDER && strip.ragged) {
 #pragma unroll
@@ -525,6 +542,7 @@ struct Level {
     int u, f;
     int height, width;
     float last_row, last_column;
+    float mass;  // of a whole cell
 };
 
 // Columns outside, so that what depends on the column alone is computed once.
@@ -532,13 +550,13 @@ struct Level {
 #define FOR_ROWS(r, rows) for (int r = (int)threadIdx.x >> 5; r < (rows); r += COARSE_WARPS)
 #define FOR_CELLS(r, c, rows, columns) FOR_COLUMNS(c, columns) FOR_ROWS(r, rows)
 
-// A u - f of one cell.
-__device__ __forceinline__ float defect_at(const Face& row, const Face& column, float above, float west,
-                                           float centre, float east, float below, float f)
+// A u - mass u - f of one cell.
+__device__ __forceinline__ float defect_at(const Face& row, const Face& column, float mass, float above,
+                                           float west, float centre, float east, float below, float f)
 {
     const float down = row.before * (above - centre) + row.after * (below - centre);
     const float across = column.before * (west - centre) + column.after * (east - centre);
-    return column.width * down + row.width * across - f;
+    return column.width * down + row.width * across - f - mass * row.width * column.width * centre;
 }
 
 __device__ __forceinline__ float defect_in(int u, const Level& level, const Face& row, const Face& column,
@@ -549,7 +567,8 @@ __device__ __forceinline__ float defect_in(int u, const Level& level, const Face
     const float above = room[r > 0 ? i - level.width : i];
     const float below = room[r < level.height - 1 ? i + level.width : i];
     const float west = room[c > 0 ? i - 1 : i], east = room[c < level.width - 1 ? i + 1 : i];
-    return defect_at(row, column, above, west, room[i], east, below, room[level.f + r * level.width + c]);
+    const float f = room[level.f + r * level.width + c];
+    return defect_at(row, column, level.mass, above, west, room[i], east, below, f);
 }
 
 // One relaxation from the array at `u` to that at `out`.
@@ -561,7 +580,8 @@ __device__ void relax_level(int u, int out, const Level& level, float step)
         FOR_ROWS(r, level.height) {
             const Face row = face_of(r, level.height, level.last_row);
             const int i = r * level.width + c;
-            room[out + i] = room[u + i] + gain_at(step, row, column) * defect_in(u, level, row, column, r, c);
+            const float gain = gain_at(step, row, column, level.mass);
+            room[out + i] = room[u + i] + gain * defect_in(u, level, row, column, r, c);
         }
     }
     __syncthreads();
@@ -575,7 +595,7 @@ __device__ void relax_level_from_zero(int out, const Level& level, float step)
         FOR_ROWS(r, level.height) {
             const Face row = face_of(r, level.height, level.last_row);
             const int i = r * level.width + c;
-            room[out + i] = -gain_at(step, row, column) * room[level.f + i];
+            room[out + i] = -gain_at(step, row, column, level.mass) * room[level.f + i];
         }
     }
     __syncthreads();
@@ -659,6 +679,8 @@ __device__ __forceinline__ float block_sum(float value, float* partial)
 // nested         : whether to begin with nested iteration; f then has a mean, which is taken out
 // measured       : whether to write sums
 // area           : cells of the picture in a cell of the finest of these levels
+// mass           : of a whole cell of the finest of these levels
+// per_mean       : 1 / mass if there is one and these are all levels, else 0: the mean that u is to have
 // samples        : cells of the picture
 // nest_*, down_*, up_* : steps of the relaxations
 // A block makes a plane; 512 threads. Shared memory: u and f of all these levels, and u of the finest again.
@@ -667,7 +689,8 @@ coarse_levels(const float* __restrict__ f, const int* __restrict__ sizes, const 
               const float* __restrict__ inverse, const float* __restrict__ row_measure,
               const float* __restrict__ column_measure, float* __restrict__ u, float* __restrict__ means,
               float* __restrict__ sums, int levels, int pitch, int nested, int measured, float area,
-              float samples, float nest_0, float nest_1, float down_0, float down_1, float up_0, float up_1)
+              float mass, float per_mean, float samples, float nest_0, float nest_1, float down_0,
+              float down_1, float up_0, float up_1)
 {
     extern __shared__ float room[];
     __shared__ float partial[COARSE_WARPS];
@@ -682,6 +705,7 @@ coarse_levels(const float* __restrict__ f, const int* __restrict__ sizes, const 
             level[k].width = sizes[2 * k + 1];
             level[k].last_row = lasts[2 * k];
             level[k].last_column = lasts[2 * k + 1];
+            level[k].mass = k == 0 ? mass : 4.0f * level[k - 1].mass;
             level[k].u = end;
             level[k].f = end + cells;
             end += 2 * cells;
@@ -696,6 +720,7 @@ coarse_levels(const float* __restrict__ f, const int* __restrict__ sizes, const 
     FOR_CELLS(r, c, top.height, top.width) room[top.f + r * top.width + c] = f[begin + (size_t)r * pitch + c];
     __syncthreads();
 
+    float own_mean = 0.0f;
     if (nested) {
         for (int k = 0; k < bottom; ++k) restrict_level(level[k], level[k + 1], false);
         const Level last = level[bottom];
@@ -703,6 +728,7 @@ coarse_levels(const float* __restrict__ f, const int* __restrict__ sizes, const 
         const float own = (int)threadIdx.x < count ? room[last.f + threadIdx.x] : 0.0f;
         const float mean = block_sum(own, partial) / samples;
         if (threadIdx.x == 0) means[plane] = mean;
+        own_mean = -per_mean * mean;
         float size = area;
         for (int k = 0; k <= bottom; ++k, size *= 4.0f)
             FOR_CELLS(r, c, level[k].height, level[k].width) {
@@ -738,7 +764,7 @@ coarse_levels(const float* __restrict__ f, const int* __restrict__ sizes, const 
 
     float own = 0.0f;
     FOR_CELLS(r, c, top.height, top.width) {
-        const float value = room[top.u + r * top.width + c];
+        const float value = room[top.u + r * top.width + c] + own_mean;
         u[begin + (size_t)r * pitch + c] = value;
         if (measured) own += row_measure[r] * column_measure[c] * value;
     }
@@ -750,21 +776,28 @@ coarse_levels(const float* __restrict__ f, const int* __restrict__ sizes, const 
 
 // ----------------------------------------------------------------------------------------------- mean_shift
 
-// What the corrections so far have added to the mean of u, which is to be 0 in the end.
+// What the last pass is to take off the mean of u. The corrections so far have added to it; with a mass,
+// relaxations have taken their part of that. In the end it is to be 0, or with a mass -means / mass.
 //
 // sums   : (turns, planes, parts)   from grid_pass or coarse_levels
-// shifts : (planes)                 the mean, to be taken off by the last pass
+// means  : (planes)                 of the right-hand side
+// shifts : (planes)
+// per_mean : 1 / mass, 0 without one
+// kept_first, kept_again : what the first pass and one of those after it leave of a mean
 // A block makes a plane, in a fixed order. Block: 512 threads; grid: planes.
 extern "C" __global__ void __launch_bounds__(COARSE_THREADS)
-mean_shift(const float* __restrict__ sums, float* __restrict__ shifts, int turns, int planes, int parts,
-           float samples)
+mean_shift(const float* __restrict__ sums, const float* __restrict__ means, float* __restrict__ shifts,
+           int turns, int planes, int parts, float samples, float per_mean, float kept_first,
+           float kept_again)
 {
     __shared__ float partial[COARSE_WARPS];
     const int plane = (int)blockIdx.x;
     float own = 0.0f;
-    for (int turn = 0; turn < turns; ++turn)
+    for (int turn = 0; turn < turns; ++turn) {
+        own *= turn == 1 ? kept_first : kept_again;
         for (int k = (int)threadIdx.x; k < parts; k += COARSE_THREADS)
             own += sums[((size_t)turn * planes + plane) * parts + k];
+    }
     const float total = block_sum(own, partial);
-    if (threadIdx.x == 0) shifts[plane] = total / samples;
+    if (threadIdx.x == 0) shifts[plane] = total / samples + per_mean * means[plane];
 }

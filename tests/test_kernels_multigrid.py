@@ -36,8 +36,8 @@ def pictures(shape, planes=2, seed=1):
     return steps.clip(-255, 255).astype(numpy.float32)
 
 
-def solved(cp, rhs, cycles=poisson.CYCLES):
-    out = cuda.solve(cp.asarray(rhs), cycles)
+def solved(cp, rhs, cycles=poisson.CYCLES, weight=0.0):
+    out = cuda.solve(cp.asarray(rhs), cycles, weight)
     assert isinstance(out, cp.ndarray)
     return cp.asnumpy(out)
 
@@ -46,6 +46,31 @@ def solved(cp, rhs, cycles=poisson.CYCLES):
 def test_equals_the_cpu_twin(cp, shape):
     rhs = poisson.laplacian(pictures(shape))
     numpy.testing.assert_allclose(solved(cp, rhs), cpu.solve(rhs, 2), rtol=0, atol=TWIN_LEVELS)
+
+
+@pytest.mark.parametrize("weight", [1e-4, 0.03, 1.0, 1e6])
+@pytest.mark.parametrize("shape", [(2, 3), (12, 12), (37, 61), (64, 96), (121, 245), (257, 123), (67, 2)])
+def test_equals_the_cpu_twin_with_a_data_weight(cp, shape, weight):
+    u = pictures(shape)
+    rhs = poisson.screened(poisson.laplacian(u), u[::-1] + numpy.float32(90), weight)
+    found = solved(cp, rhs, weight=weight)
+    numpy.testing.assert_allclose(found, cpu.solve(rhs, 2, weight), rtol=0, atol=TWIN_LEVELS)
+
+
+@pytest.mark.parametrize("cycles", [0, 1, 4])
+@pytest.mark.parametrize("weight", [0.01, 10.0])
+def test_equals_the_cpu_twin_with_a_data_weight_for_any_number_of_cycles(cp, weight, cycles):
+    rhs = poisson.laplacian(pictures((70, 132)), weight) + numpy.float32(3 * weight)
+    found = solved(cp, rhs, cycles, weight)
+    numpy.testing.assert_allclose(found, cpu.solve(rhs, cycles, weight), rtol=0, atol=TWIN_LEVELS)
+
+
+@pytest.mark.parametrize(("shape", "weight"), [((130, 252), 0.1), ((121, 245), 1e-3), ((37, 61), 0.01)])
+def test_more_cycles_reach_the_direct_solution_of_the_screened_equation(cp, shape, weight):
+    rhs = poisson.laplacian(pictures(shape)) - numpy.float32(weight * 100)
+    exact = poisson.solve(rhs, method="dct", data_weight=weight)
+    errors = [abs(solved(cp, rhs, cycles, weight) - exact).max() for cycles in (0, 2, 4)]
+    assert errors[0] > 7 * errors[1] > 49 * errors[2]
 
 
 @pytest.mark.parametrize("cycles", [0, 1, 3, 4])
@@ -80,26 +105,41 @@ def test_a_plane_alone_gives_the_same_bits(cp, shape):
         numpy.testing.assert_array_equal(solved(cp, rhs[plane : plane + 1]), together[plane : plane + 1])
 
 
+def test_other_weights_between_do_not_matter(cp):
+    """What is kept from call to call goes by the weight too."""
+    rhs = poisson.laplacian(pictures((41, 66), planes=1))
+    weights = (0.0, 0.01, 0.0, 0.2, 0.01, 0.01)
+    results = [(weight, solved(cp, rhs, weight=weight)) for weight in weights]
+    for weight, result in results:
+        cuda.release()
+        numpy.testing.assert_array_equal(result, solved(cp, rhs, weight=weight))
+
+
 @pytest.mark.parametrize(
-    ("shape", "rows"), [((121, 245), 1), ((121, 245), 5), ((121, 245), 1000), ((92, 256), 3)]
-)
-def test_nothing_depends_on_segments(cp, shape, rows, monkeypatch):
+    ("shape", "rows", "weight"),
+    [
+        ((121, 245), 1, 0.0), ((121, 245), 5, 0.0), ((121, 245), 1000, 0.0), ((92, 256), 3, 0.0),
+        ((121, 245), 5, 0.05), ((92, 256), 3, 0.05),
+    ],
+)  # fmt: skip
+def test_nothing_depends_on_segments(cp, shape, rows, weight, monkeypatch):
     """A halo that is one row or column short shows here."""
     rhs = poisson.laplacian(pictures(shape))
-    expected = solved(cp, rhs)
+    expected = solved(cp, rhs, weight=weight)
     cuda.release()
     monkeypatch.setattr(cuda, "_FEWEST_ROWS", rows)
     monkeypatch.setattr(cuda, "_MOST_ROWS", rows)
-    numpy.testing.assert_array_equal(solved(cp, rhs), expected)
+    numpy.testing.assert_array_equal(solved(cp, rhs, weight=weight), expected)
 
 
 @pytest.mark.parametrize("shape", [(64, 96), (121, 245), (97, 131), (300, 3), (2, 301)])
 @pytest.mark.parametrize("block_bytes", [2048, 8000])
 def test_any_level_may_be_the_first_of_the_block(cp, shape, block_bytes, monkeypatch):
     rhs = poisson.laplacian(pictures(shape))
-    expected = cpu.solve(rhs, 2)
     monkeypatch.setattr(cuda, "BLOCK_BYTES", block_bytes)
-    numpy.testing.assert_allclose(solved(cp, rhs), expected, rtol=0, atol=TWIN_LEVELS)
+    for weight in (0.0, 0.02):
+        found, expected = solved(cp, rhs, weight=weight), cpu.solve(rhs, 2, weight)
+        numpy.testing.assert_allclose(found, expected, rtol=0, atol=TWIN_LEVELS)
 
 
 def test_rows_that_are_not_aligned(cp):
@@ -149,14 +189,18 @@ def test_few_graphs_are_kept(cp):
     "shape", [(2, 3, 1, 40), (3, 33, 1), (1, 1), (2, 9), (3, 31, 90), (0, 8, 9), (2, 0, 70, 64)]
 )
 @pytest.mark.parametrize("method", poisson.METHODS)
-def test_the_stage(cp, shape, method):
-    rhs = poisson.laplacian(pictures(shape[-2:], planes=int(numpy.prod(shape[:-2]))).reshape(shape))
-    found = poisson.solve(cp.asarray(rhs), method=method)
+@pytest.mark.parametrize("weight", [0.0, 1e-7, 0.01])
+def test_the_stage(cp, shape, method, weight):
+    rhs = poisson.laplacian(pictures(shape[-2:], planes=int(numpy.prod(shape[:-2]))).reshape(shape), weight)
+    found = poisson.solve(cp.asarray(rhs), method=method, data_weight=weight)
     assert isinstance(found, cp.ndarray)
     assert found.shape == shape
     assert found.dtype == numpy.float32
     numpy.testing.assert_allclose(
-        cp.asnumpy(found), poisson.solve(rhs, method=method), rtol=0, atol=TWIN_LEVELS
+        cp.asnumpy(found),
+        poisson.solve(rhs, method=method, data_weight=weight),
+        rtol=0,
+        atol=TWIN_LEVELS,
     )
 
 

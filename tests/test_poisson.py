@@ -32,6 +32,7 @@ MEDIUM = [
     (3840, 2),
     (3, 3839),
 ]
+WEIGHTS = [1e-6, 1e-4, 1e-2, 1.0, 1e6]  # of the data: from nearly none to nothing else
 DATA = pathlib.Path(os.environ.get("GPUFUSE_DATA", "../shared/data"))
 
 
@@ -78,7 +79,14 @@ def scene_rhs(height, width, seed=0):
     return mixed(day, night, boxes(rng, shape, 12, 0.2, 1))
 
 
-def dense_solution(rhs):
+def screened_rhs(height, width, weight, seed=0):
+    """The same with a target that is not the day: it has waves, noise and a mean of its own."""
+    target = 90 + 60 * numpy.sin(numpy.arange(width) / 40) * numpy.cos(numpy.arange(height) / 70)[:, None]
+    target += numpy.random.default_rng(seed).normal(0, 10, target.shape)
+    return poisson.screened(scene_rhs(height, width, seed), target.astype(numpy.float32), weight)
+
+
+def dense_solution(rhs, weight=0.0):
     """Least squares with the operator written out as a matrix."""
     height, width = rhs.shape
     operator = numpy.zeros((height * width, height * width))
@@ -89,15 +97,18 @@ def dense_solution(rhs):
                     operator[y * width + x, b * width + a] += 1
                     operator[y * width + x, y * width + x] -= 1
     flat = rhs.astype(numpy.float64).ravel()
+    if weight:
+        return numpy.linalg.solve(operator - weight * numpy.eye(flat.size), flat).reshape(rhs.shape)
     return (numpy.linalg.pinv(operator, rtol=1e-9) @ (flat - flat.mean())).reshape(rhs.shape)
 
 
-def cosine_solution(rhs):
+def cosine_solution(rhs, weight=0.0):
     """Direct solution in float64."""
     spectrum = scipy.fft.dctn(rhs.astype(numpy.float64), axes=(-2, -1))
     rows, columns = (2 * numpy.cos(numpy.pi * numpy.arange(n) / n) - 2 for n in rhs.shape[-2:])
-    eigenvalues = rows[:, None] + columns
-    eigenvalues[0, 0] = numpy.inf
+    eigenvalues = rows[:, None] + columns - weight
+    if weight == 0:
+        eigenvalues[0, 0] = numpy.inf
     return scipy.fft.idctn(spectrum / eigenvalues, axes=(-2, -1))
 
 
@@ -110,12 +121,33 @@ def interpolate(coarse, shape):
     return out
 
 
-def run_pass(geometry, old, coarse, f, steps, new, coarse_f, *, has_old, has_coarse, has_residual=False):
+def sides(geometry, depth):
+    """Heights of a level's rows, widths of its columns."""
+    result = [numpy.ones(count) for count in geometry.shape[depth]]
+    for side, last in zip(result, geometry.last[depth], strict=True):
+        side[-1] = last
+    return result
+
+
+def applied(geometry, depth, u):
+    """``A u - mass u`` on any level, in finite volumes."""
+    heights, widths = sides(geometry, depth)
+    down, across = ((side[1:] + side[:-1]) / 2 for side in (heights, widths))  # between centres
+    flow = numpy.diff(u, axis=0) / down[:, None] * widths
+    result = numpy.diff(numpy.pad(flow, ((1, 1), (0, 0))), axis=0)
+    flow = numpy.diff(u, axis=1) / across * heights[:, None]
+    result += numpy.diff(numpy.pad(flow, ((0, 0), (1, 1))), axis=1)
+    return result - geometry.mass[depth] * numpy.outer(heights, widths) * u
+
+
+def run_pass(
+    geometry, old, coarse, f, steps, new, coarse_f, *, has_old, has_coarse, has_residual=False, depth=0
+):
     zero = numpy.float32(0)
     ring = numpy.empty((steps.size + 2, 4, f.shape[1] + 32), numpy.float32)
-    rows = int(geometry.shape[1, 0])
+    rows = int(geometry.shape[depth + 1, 0])
     multigrid._pass(
-        0, rows, 0, geometry, old, has_old, coarse, has_coarse, zero, f, steps, new, coarse_f,
+        0, rows, depth, geometry, old, has_old, coarse, has_coarse, zero, f, steps, new, coarse_f,
         has_residual, zero, ring,
     )  # fmt: skip
 
@@ -139,9 +171,96 @@ def test_small_sizes_against_dense_least_squares(shape, method):
     numpy.testing.assert_allclose(u.mean((1, 2), dtype=numpy.float64), 0, atol=1e-4)
 
 
-def test_the_two_oracles_agree():
+@pytest.mark.parametrize("weight", [0.0, 1e-4, 0.3])
+def test_the_two_oracles_agree(weight):
     rhs = scene_rhs(9, 14)
-    numpy.testing.assert_allclose(cosine_solution(rhs), dense_solution(rhs), atol=1e-9)
+    numpy.testing.assert_allclose(cosine_solution(rhs, weight), dense_solution(rhs, weight), atol=1e-8)
+
+
+@pytest.mark.parametrize("method", poisson.METHODS)
+@pytest.mark.parametrize("weight", WEIGHTS)
+@pytest.mark.parametrize("shape", SMALL)
+def test_screened_small_sizes_against_a_dense_solution(shape, weight, method):
+    rhs = numpy.stack([screened_rhs(*shape, weight, seed) for seed in range(2)])
+    u = poisson.solve(rhs, method=method, data_weight=weight)
+    assert u.shape == rhs.shape
+    assert u.dtype == numpy.float32
+    for plane, part in zip(u, rhs, strict=True):
+        expected = dense_solution(part, weight)
+        numpy.testing.assert_allclose(plane, expected, atol=0.05 if method == "multigrid" else 1e-3)
+
+
+@pytest.mark.parametrize("weight", WEIGHTS)
+@pytest.mark.parametrize("shape", MEDIUM)
+def test_screened_medium_sizes_within_the_limit(shape, weight):
+    rhs = screened_rhs(*shape, weight)
+    expected = cosine_solution(rhs, weight)
+    assert abs(poisson.solve(rhs, data_weight=weight) - expected).max() < LIMIT
+    direct = poisson.solve(rhs, method="dct", data_weight=weight)
+    numpy.testing.assert_allclose(direct, expected, atol=5e-3)
+
+
+@pytest.mark.parametrize(
+    ("shape", "weight"), [((1025, 515), 1e-5), ((1080, 1920), 1e-3), ((2160, 3840), 3e-4)]
+)
+def test_screened_large_sizes_within_the_limit(shape, weight):
+    rhs = screened_rhs(*shape, weight)
+    direct = poisson.solve(rhs, method="dct", data_weight=weight)
+    assert abs(poisson.solve(rhs, data_weight=weight) - direct).max() < LIMIT
+
+
+@pytest.mark.parametrize("weight", [1e-8, 1e-7, 9e-6, 1.1e-5])
+@pytest.mark.parametrize("method", poisson.METHODS)
+def test_light_weights_do_not_magnify_what_is_rounded(weight, method):
+    rhs = screened_rhs(205, 109, weight)
+    u = poisson.solve(rhs, method=method, data_weight=weight)
+    assert abs(u - cosine_solution(rhs, weight)).max() < 0.06
+
+
+@pytest.mark.parametrize("weight", [1e-6, 1e-4, 1e-3, 1e-2, 0.1, 1.0])
+@pytest.mark.parametrize("shape", [(128, 128), (251, 333), (97, 511)])
+def test_convergence_factor_does_not_depend_on_the_weight(shape, weight):
+    rhs = screened_rhs(*shape, weight)
+    expected = cosine_solution(rhs, weight)
+    solutions = [poisson.solve(rhs, cycles=c, data_weight=weight) for c in range(4)]
+    errors = [numpy.sqrt(((u - expected) ** 2).mean()) for u in solutions]
+    for before, after in itertools.pairwise(errors):
+        assert after < FACTOR * before, errors
+
+
+@pytest.mark.parametrize("method", poisson.METHODS)
+def test_the_solution_minimises_what_it_is_to_minimise(method):
+    rng = numpy.random.default_rng(2)
+    shape, weight = (23, 37), 0.02
+    gx, gy = rng.normal(0, 20, (2, *shape))
+    gx[:, -1], gy[-1] = 0, 0  # no difference leads out of the picture
+    target = rng.uniform(0, 255, shape)
+
+    def cost(u):
+        dx, dy = gradient(u)
+        return ((dx - gx) ** 2 + (dy - gy) ** 2 + weight * (u - target) ** 2).sum()
+
+    rhs = poisson.screened(divergence(gx, gy), target, weight)
+    u = poisson.solve(rhs, method=method, data_weight=weight, cycles=6).astype(numpy.float64)
+    for change in (numpy.ones(shape), *rng.normal(size=(20, *shape)), *gradient(target)):
+        change *= 0.1 / abs(change).max()
+        assert cost(u) < min(cost(u + change), cost(u - change))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 40), (9, 9), (12, 31), (61, 83), (400, 360)])
+@pytest.mark.parametrize("method", poisson.METHODS)
+def test_the_weight_fixes_the_mean(shape, method):
+    rhs = screened_rhs(*shape, 0.01) + numpy.float32(2)
+    u = poisson.solve(rhs, method=method, data_weight=0.01)
+    assert u.mean(dtype=numpy.float64) == pytest.approx(-rhs.mean(dtype=numpy.float64) / 0.01, abs=1e-3)
+
+
+def test_no_weight_is_the_limit_of_small_weights():
+    rhs = scene_rhs(71, 90)
+    rhs -= rhs.mean(dtype=numpy.float64).astype(numpy.float32)
+    u = poisson.solve(rhs, data_weight=1e-9)
+    u -= u.mean(dtype=numpy.float64).astype(numpy.float32)
+    numpy.testing.assert_allclose(u, poisson.solve(rhs), atol=2e-3)
 
 
 @pytest.mark.parametrize("shape", MEDIUM)
@@ -255,19 +374,62 @@ def test_restriction_is_proportional_to_the_adjoint_of_interpolation_in_the_mean
     numpy.testing.assert_allclose(weights, 4, rtol=1e-6)
 
 
+@pytest.mark.parametrize("weight", [0.0, 1e-4, 0.3])
 @pytest.mark.parametrize("shape", [(40, 50), (41, 51), (2, 200), (200, 3)])
-def test_relaxation_keeps_the_solution(shape):
+def test_relaxation_keeps_the_solution(shape, weight):
     u = numpy.random.default_rng(0).uniform(0, 255, shape).astype(numpy.float32)
-    geometry = hierarchy.plan(*shape)
+    geometry = hierarchy.plan(*shape, weight)
     out, coarse = numpy.empty_like(u), numpy.zeros(tuple(geometry.shape[1]), numpy.float32)
     coarse_f = numpy.empty_like(coarse)
     steps = hierarchy.STEPS[hierarchy.MIDDLE]
     run_pass(
-        geometry, u, coarse, poisson.laplacian(u), steps, out, coarse_f,
+        geometry, u, coarse, poisson.laplacian(u, weight), steps, out, coarse_f,
         has_old=True, has_coarse=True, has_residual=True,
     )  # fmt: skip
     numpy.testing.assert_allclose(out, u, atol=2e-3)
     numpy.testing.assert_allclose(coarse_f, 0, atol=5e-3)
+
+
+@pytest.mark.parametrize("weight", [0.0, 1e-3, 0.3])
+@pytest.mark.parametrize("shape", [(64, 96), (129, 255), (97, 133), (254, 131), (1000, 1021)])
+def test_relaxation_keeps_the_solution_on_coarser_levels(shape, weight):
+    geometry = hierarchy.plan(*shape, weight)
+    for depth in range(1, len(geometry.shape) - 1):
+        size, below = (tuple(int(n) for n in geometry.shape[k]) for k in (depth, depth + 1))
+        u = numpy.random.default_rng(0).uniform(-20, 20, size).astype(numpy.float32)
+        f = applied(geometry, depth, u.astype(numpy.float64)).astype(numpy.float32)
+        out, coarse, coarse_f = numpy.empty_like(u), numpy.zeros(below, numpy.float32), numpy.ones(below)
+        coarse_f = coarse_f.astype(numpy.float32)
+        run_pass(
+            geometry, u, coarse, f, hierarchy.STEPS[hierarchy.UP], out, coarse_f,
+            has_old=True, has_coarse=True, has_residual=True, depth=depth,
+        )  # fmt: skip
+        rounding = 2e-4 * max(1, geometry.mass[depth])
+        numpy.testing.assert_allclose(out, u, atol=rounding)
+        numpy.testing.assert_allclose(coarse_f, 0, atol=10 * rounding)
+
+
+@pytest.mark.parametrize("shape", [(9, 13), (7, 18), (128, 1), (40, 81), (129, 255)])
+def test_masses_add_up_to_the_weight_of_the_picture(shape):
+    weight = 0.25
+    geometry = hierarchy.plan(*shape, weight)
+    for depth, mass in enumerate(geometry.mass):
+        heights, widths = sides(geometry, depth)
+        assert mass * heights.sum() * widths.sum() == pytest.approx(weight * shape[0] * shape[1])
+
+
+@pytest.mark.parametrize("weight", [0.0, 1e-9, 1e-3, 0.5])
+@pytest.mark.parametrize("shape", [(129, 255), (40, 82), (7, 9)])
+def test_the_coarsest_inverse_inverts(shape, weight):
+    """Constants too, where there are other levels and the mass is not tiny."""
+    geometry = hierarchy.plan(*shape, weight)
+    bottom = len(geometry.shape) - 1
+    u = numpy.random.default_rng(0).normal(size=geometry.shape[bottom])
+    area = numpy.outer(*sides(geometry, bottom)) if weight else numpy.ones_like(u)
+    if bottom == 0 or weight < 1e-6:
+        u -= (area * u).sum() / area.sum()
+    found = geometry.inverse @ applied(geometry, bottom, u).ravel()
+    numpy.testing.assert_allclose(found, u.ravel(), atol=1e-7)
 
 
 @pytest.mark.parametrize("size", range(1, 70))
@@ -280,25 +442,28 @@ def test_every_halving_leaves_a_last_cell_of_about_one(size):
         assert 0.5 <= last < 1.5
 
 
+@pytest.mark.parametrize("weight", [0.0, 0.003])
 @pytest.mark.parametrize("shape", [(64, 64), (97, 133), (129, 67), (1, 700), (300, 3)])
-def test_bits_do_not_depend_on_threads_or_on_the_other_planes(shape, threads, monkeypatch):
+def test_bits_do_not_depend_on_threads_or_on_the_other_planes(shape, weight, threads, monkeypatch):
     # So that small planes and levels are cut into bands too.
     monkeypatch.setattr(multigrid, "SERIAL_CELLS", 256)
     monkeypatch.setattr(multigrid, "BANDED_CELLS", 256)
     rhs = numpy.stack([scene_rhs(*shape, seed) for seed in range(5)]) + numpy.float32(0.3)
     threads(1)
-    expected = poisson.solve(rhs)
+    expected = poisson.solve(rhs, data_weight=weight)
     for count in (2, 3, 4, 7):
         threads(count)
-        numpy.testing.assert_array_equal(poisson.solve(rhs), expected)
-        numpy.testing.assert_array_equal(poisson.solve(rhs[3]), expected[3])
+        numpy.testing.assert_array_equal(poisson.solve(rhs, data_weight=weight), expected)
+        numpy.testing.assert_array_equal(poisson.solve(rhs[3], data_weight=weight), expected[3])
 
 
+@pytest.mark.parametrize("weight", [0.0, 1e-3, 0.2])
 @pytest.mark.parametrize("method", poisson.METHODS)
-def test_solving_a_laplacian_returns_the_picture(method):
+def test_solving_a_laplacian_returns_the_picture(method, weight):
     u = numpy.random.default_rng(0).uniform(0, 255, (2, 3, 61, 83)).astype(numpy.float32)
-    expected = u - u.mean(axis=(-2, -1), keepdims=True)
-    numpy.testing.assert_allclose(poisson.solve(poisson.laplacian(u), method=method), expected, atol=LIMIT)
+    expected = u if weight else u - u.mean(axis=(-2, -1), keepdims=True)
+    found = poisson.solve(poisson.laplacian(u, weight), method=method, data_weight=weight)
+    numpy.testing.assert_allclose(found, expected, atol=LIMIT)
 
 
 @pytest.mark.parametrize("method", poisson.METHODS)
@@ -362,6 +527,10 @@ def test_laplacian_and_residual():
     norm = poisson.residual_norm(u, rhs)
     assert norm.shape == (3,)
     numpy.testing.assert_allclose(norm, [abs(plane - plane.mean()).max() for plane in left])
+    numpy.testing.assert_allclose(poisson.laplacian(u, 0.1), poisson.laplacian(u) - 0.1 * u)
+    numpy.testing.assert_allclose(poisson.residual(u, rhs, 0.1), left + 0.1 * u)
+    norm = poisson.residual_norm(u, rhs, 0.1)  # the mean is part of it
+    numpy.testing.assert_allclose(norm, abs(left + 0.1 * u).max(axis=(1, 2)))
 
 
 def test_residual_of_other_shape():
@@ -393,6 +562,11 @@ def test_wrong_arguments():
         poisson.solve(rhs, method="fft")
     with pytest.raises(ValueError, match="cycles: expected 0 or more, got -1"):
         poisson.solve(rhs, cycles=-1)
+    for weight in (-1e-9, numpy.nan, numpy.inf, 2e6):
+        with pytest.raises(ValueError, match="data_weight: expected 0 to 1e6, got"):
+            poisson.solve(rhs, data_weight=weight)
+        with pytest.raises(ValueError, match="data_weight: expected 0 to 1e6, got"):
+            poisson.screened(rhs, rhs, weight)
     with pytest.raises(ValueError, match=r"rhs: expected shape \(..., H, W\), got \(5,\)"):
         poisson.solve(rhs[0])
     with pytest.raises(ValueError, match="rhs: expected finite"):
@@ -406,8 +580,9 @@ def test_wrong_arguments():
 @pytest.mark.parametrize("shape", [(4, 5), (1, 30), (2, 90), (61, 83), (400, 360)])
 @pytest.mark.parametrize("value", [numpy.nan, numpy.inf, -numpy.inf])
 @pytest.mark.parametrize("method", poisson.METHODS)
-def test_one_pixel_that_is_not_finite_is_refused(shape, value, method):
+@pytest.mark.parametrize("weight", [0.0, 0.01])
+def test_one_pixel_that_is_not_finite_is_refused(shape, value, method, weight):
     rhs = numpy.zeros((3, *shape), numpy.float32)
     rhs[1, shape[0] // 2, shape[1] // 3] = value
     with pytest.raises(ValueError, match="rhs: expected finite grey levels, got NaN or infinity"):
-        poisson.solve(rhs, method=method)
+        poisson.solve(rhs, method=method, data_weight=weight)

@@ -1,4 +1,4 @@
-"""Full multigrid for the Poisson equation with Neumann border, on the CPU.
+"""Full multigrid for the Poisson equation with Neumann border, screened or not, on the CPU.
 
 The levels are those of `gpufuse.hierarchy`. The work is done by *passes*. A pass walks down the rows of one
 level once and does everything there is to do between two visits of the coarser level: add the
@@ -8,15 +8,21 @@ before it by one row, so that a row is fetched from memory once per pass instead
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import numba
 import numpy
 
 from gpufuse.hierarchy import DOWN, FIRST, LAST, MIDDLE, NEST, STEPS, UP, Plan, plan
-from gpufuse.kernels_cpu._compile import kernel
+from gpufuse.kernels_cpu._compile import _OPTIONS, kernel
 from gpufuse.threads import for_bands, get_threads
 
 __all__ = ["solve"]
+
+PREPARE, SOLVE = UP + 1, UP + 2
+"""What is done beside passes: restricting the right-hand side before nested iteration; the coarsest level."""
 
 SERIAL_CELLS = 131072
 """A level of at most so many cells is not cut into bands: waiting would cost more than it saves."""
@@ -25,13 +31,19 @@ BANDED_CELLS = 524288
 """A plane of at most so many cells is left to one thread: bands would gain milliseconds, and cost seconds
 of compilation on a first run."""
 
+
+def inlined(function: Callable[..., Any]) -> Any:
+    """Compile `function` into the kernels that call it: a row is so little that calls would be noticed."""
+    return numba.njit(**_OPTIONS, forceinline=True)(function)
+
+
 # ---------------------------------------------------------------- rows
 # The ring holds the last three rows of every stage of a pass: ``ring[stage, r % 3]``, with one more element
 # at each end. Rows are cut out here and as shifted slices: an index i-1 that might be negative keeps
 # the compiler from using vector instructions, and slices made by the caller cost reference counts.
 
 
-@kernel
+@inlined
 def _load_row(ring: numpy.ndarray, r: int, old: numpy.ndarray) -> None:
     """Stage 0 without correction: a copy."""
     n = old.shape[1]
@@ -40,7 +52,7 @@ def _load_row(ring: numpy.ndarray, r: int, old: numpy.ndarray) -> None:
         o[i] = source[i]
 
 
-@kernel
+@inlined
 def _store_row(ring: numpy.ndarray, stage: int, r: int, new: numpy.ndarray) -> None:
     """Copy the last stage's row to the result."""
     n = new.shape[1]
@@ -49,7 +61,7 @@ def _store_row(ring: numpy.ndarray, stage: int, r: int, new: numpy.ndarray) -> N
         target[i] = source[i]
 
 
-@kernel
+@inlined
 def _close_row(ring: numpy.ndarray, stage: int, r: int, n: int) -> None:
     """Neumann border: the element beyond each end repeats the end."""
     row = ring[stage, r % 3]
@@ -57,7 +69,7 @@ def _close_row(ring: numpy.ndarray, stage: int, r: int, n: int) -> None:
     row[n + 1] = row[n]
 
 
-@kernel
+@inlined
 def _correct_row(
     ring: numpy.ndarray,
     r: int,
@@ -100,12 +112,13 @@ def _correct_row(
         target[i] = before[i] + value if add else value
 
 
-@kernel
+@inlined
 def _first_row(
     o: numpy.ndarray,
     r: int,
     f: numpy.ndarray,
     step: float,
+    mass: float,
     faces: numpy.ndarray,
     last: numpy.ndarray,
     special: bool,
@@ -114,15 +127,19 @@ def _first_row(
     n = f.shape[1]
     source = f[r]
     height, share = faces[r, 2], faces[r, 3]
-    gain = -step / (numpy.float32(2.0) * height + share)
+    own = step * mass * height
+    gain = -step / (numpy.float32(2.0) * height + share + own)
     for i in range(n):
         o[i] = gain * source[i]
     if special:
         for k in range(max(0, 2 - n), 2):
-            o[n - 2 + k] = -step / (height * last[k, 3] + last[k, 2] * share) * source[n - 2 + k]
+            diagonal = height * last[k, 3] + last[k, 2] * share
+            if mass > 0:
+                diagonal += own * last[k, 2]
+            o[n - 2 + k] = -step / diagonal * source[n - 2 + k]
 
 
-@kernel
+@inlined
 def _relax_row(
     o: numpy.ndarray,
     ring: numpy.ndarray,
@@ -130,11 +147,12 @@ def _relax_row(
     r: int,
     f: numpy.ndarray,
     step: float,
+    mass: float,
     faces: numpy.ndarray,
     last: numpy.ndarray,
     special: bool,
 ) -> None:
-    """``u + step / diagonal * (A u - f)`` from the stage before, put into `o`."""
+    """``u + step / (diagonal + step mass) * (A u - mass u - f)`` from the stage before, put into `o`."""
     n = f.shape[1]
     before, centre = stage - 1, r % 3
     c = ring[before, centre, 1 : n + 1]
@@ -143,33 +161,38 @@ def _relax_row(
     b = ring[before, min(r + 1, f.shape[0] - 1) % 3, 1 : n + 1]
     source = f[r]
     north, south, height, share = faces[r, 0], faces[r, 1], faces[r, 2], faces[r, 3]
-    gain = step / (numpy.float32(2.0) * height + share)
+    own = mass * height
+    gain = step / (numpy.float32(2.0) * height + share + step * own)
     up, down, side = gain * north, gain * south, gain * height
-    keep = numpy.float32(1.0) - up - down - numpy.float32(2.0) * side
+    keep = numpy.float32(1.0) - up - down - numpy.float32(2.0) * side - gain * own
     for i in range(n):
         o[i] = keep * c[i] + up * a[i] + down * b[i] + side * (w[i] + e[i]) - gain * source[i]
     if special:
         for k in range(max(0, 2 - n), 2):
             i = n - 2 + k
-            gain = step / (height * last[k, 3] + last[k, 2] * share)
+            diagonal = height * last[k, 3] + last[k, 2] * share
             flow = last[k, 2] * (north * (a[i] - c[i]) + south * (b[i] - c[i]))
             flow += height * (last[k, 0] * (w[i] - c[i]) + last[k, 1] * (e[i] - c[i]))
-            o[i] = c[i] + gain * (flow - source[i])
+            if mass > 0:
+                diagonal += step * own * last[k, 2]
+                flow -= own * last[k, 2] * c[i]
+            o[i] = c[i] + step / diagonal * (flow - source[i])
 
 
-@kernel
+@inlined
 def _residual_row(
     a: numpy.ndarray,
     c: numpy.ndarray,
     b: numpy.ndarray,
     source: numpy.ndarray,
+    mass: float,
     face: numpy.ndarray,
     last: numpy.ndarray,
     special: bool,
     total: numpy.ndarray,
     add: bool,
 ) -> None:
-    """``f - A u`` of row `c` between `a` and `b`, put into `total` or added to it.
+    """``f - A u + mass u`` of row `c` between `a` and `b`, put into `total` or added to it.
 
     By differences of neighbours, which hardly round: what is rounded here the coarse levels take for a slope,
     and it comes back magnified by the size of the picture.
@@ -196,9 +219,16 @@ def _residual_row(
             flow += height * last[k, 0] * (c[max(0, i - 1)] - c[i])
             flow += height * last[k, 1] * (c[min(i + 1, n - 1)] - c[i])
             total[i] = start[k] + (source[i] - flow)
+    if mass > 0:  # apart, so that it costs nothing where there is none
+        own = mass * height
+        for i in range(n):
+            total[i] += own * c[i]
+        if special:
+            for k in range(max(0, 2 - n), 2):
+                total[n - 2 + k] += own * (last[k, 2] - numpy.float32(1.0)) * c[n - 2 + k]
 
 
-@kernel
+@inlined
 def _pair_row(coarse_f: numpy.ndarray, r: int, fine: numpy.ndarray, n: int, mean: float) -> None:
     """Coarse row r: the pairs of a row; `mean` is to be taken off each pair."""
     half = n // 2
@@ -251,7 +281,7 @@ def _pass(
     column_from = geometry.column_from[geometry.columns[depth] : geometry.columns[depth + 1]]
     column_weight = geometry.column_weight[geometry.columns[depth] : geometry.columns[depth + 1]]
     last = geometry.last_face[depth]
-    special = geometry.special[depth]
+    special, mass = geometry.special[depth], geometry.mass[depth]
     blank = not (has_old or has_coarse)
     room = ring[0, 3]
     total = ring[1, 3]
@@ -276,9 +306,9 @@ def _pass(
                 done = stage == sweeps and low <= r < high
                 o = new[r] if done else ring[stage, r % 3, 1 : width + 1]
                 if stage == 1 and blank:
-                    _first_row(o, r, f, steps[0], faces, last, special)
+                    _first_row(o, r, f, steps[0], mass, faces, last, special)
                 else:
-                    _relax_row(o, ring, stage, r, f, steps[stage - 1], faces, last, special)
+                    _relax_row(o, ring, stage, r, f, steps[stage - 1], mass, faces, last, special)
             if stage < sweeps:
                 _close_row(ring, stage, r, width)
         r = front - sweeps - 1
@@ -289,7 +319,7 @@ def _pass(
                 new[above] if above >= low else ring[sweeps, above % 3, 1 : width + 1],
                 new[r],
                 new[below] if below < high else ring[sweeps, below % 3, 1 : width + 1],
-                f[r], faces[r], last, special, total, r > 2 * parent,
+                f[r], mass, faces[r], last, special, total, r > 2 * parent,
             )  # fmt: skip
             if r == height - 1 or (r % 2 == 1 and parent < coarse_height - 1):
                 take = mean * numpy.float32(2 * (r - 2 * parent + 1))
@@ -311,11 +341,6 @@ def _restrict(start: int, stop: int, f: numpy.ndarray, coarse_f: numpy.ndarray, 
 
 
 @kernel
-def _flat(flat: numpy.ndarray, geometry: Plan, depth: int) -> numpy.ndarray:
-    return flat[geometry.cells[depth] : geometry.cells[depth + 1]]
-
-
-@kernel
 def _level(flat: numpy.ndarray, geometry: Plan, depth: int) -> numpy.ndarray:
     """The part of a flat work array that holds one level below the finest."""
     part = flat[geometry.cells[depth] : geometry.cells[depth + 1]]
@@ -323,25 +348,35 @@ def _level(flat: numpy.ndarray, geometry: Plan, depth: int) -> numpy.ndarray:
 
 
 @kernel
-def _solve_coarsest(u: numpy.ndarray, f: numpy.ndarray, inverse: numpy.ndarray) -> None:
-    """Exact solution on the coarsest level."""
+def _solve_coarsest(u: numpy.ndarray, f: numpy.ndarray, geometry: Plan) -> None:
+    """Exact solution on the coarsest level; where that is the finest too, with the mean that a mass gives."""
     count = f.size
+    flat_u, flat_f = u.reshape(count), f.reshape(count)
     total = numpy.zeros(count)
     for j in range(count):
-        value = numpy.float64(f[j])
-        column = inverse[j]  # symmetric
+        value = numpy.float64(flat_f[j])
+        column = geometry.inverse[j]  # symmetric
         for i in range(count):
             total[i] += column[i] * value
+    if geometry.shape.shape[0] == 1 and geometry.mass[0] > 0:
+        mean = 0.0
+        for j in range(count):
+            mean += flat_f[j]
+        mean /= count * geometry.mass[0]
+        for i in range(count):
+            total[i] -= mean
     for i in range(count):
-        u[i] = total[i]
+        flat_u[i] = total[i]
 
 
 @kernel
-def _shift(coarse: numpy.ndarray, geometry: Plan, steps: numpy.ndarray, mean: Any) -> Any:
-    """What a pass would add to the mean of u on the finest level, which is to stay 0.
+def _shift(coarse: numpy.ndarray, geometry: Plan, steps: numpy.ndarray, mean: Any, first: bool) -> Any:
+    """What is to be taken off u on the finest level so that a pass leaves it the mean it is to have.
 
-    The interpolated correction adds its mean. A relaxation adds ``-step / diagonal`` times the mean of the
-    right-hand side, and nothing else: all cells have one diagonal there, and A u sums to 0.
+    The interpolated correction adds its mean. Without a mass the mean is to stay 0, and a relaxation adds
+    ``-step / diagonal`` times the mean of the right-hand side, and nothing else: all cells have one diagonal
+    there, and A u sums to 0. With a mass u is to have the mean of the solution from the first pass on, and
+    relaxations keep it.
     """
     height, width = geometry.shape[0, 0], geometry.shape[0, 1]
     rows = geometry.row_measure[geometry.rows[1] : geometry.rows[2]]
@@ -354,10 +389,13 @@ def _shift(coarse: numpy.ndarray, geometry: Plan, steps: numpy.ndarray, mean: An
     total = 0.0
     for i in range(sums.size):
         total += sums[i] * columns[i]
-    diagonal = (2.0 if height > 1 else 0.0) + (2.0 if width > 1 else 0.0)
-    drift = 0.0
-    for step in steps:
-        drift -= step * mean / diagonal
+    if geometry.mass[0] > 0:
+        drift = mean / numpy.float64(geometry.mass[0]) if first else 0.0
+    else:
+        diagonal = (2.0 if height > 1 else 0.0) + (2.0 if width > 1 else 0.0)
+        drift = 0.0
+        for step in steps:
+            drift -= step * mean / diagonal
     return numpy.float32(total / (height * width) + drift)
 
 
@@ -373,127 +411,24 @@ def _project(f: numpy.ndarray, geometry: Plan, depth: int, mean: float) -> None:
 
 
 @kernel
-def _prepare(flat: numpy.ndarray, geometry: Plan, depth: int, ring: numpy.ndarray) -> Any:
-    """Restrict the right-hand side of level `depth` to all below, take the mean out of all and return it."""
+def _prepare(given: numpy.ndarray, flat: numpy.ndarray, geometry: Plan, top: int, ring: numpy.ndarray) -> Any:
+    """Restrict the right-hand side of level `top` to all below, take the mean out of these and return it.
+
+    It is taken out of level `top` too, unless that is the picture, which is not changed.
+    """
     bottom = geometry.shape.shape[0] - 1
-    for level in range(depth, bottom):
-        coarse_f = _level(flat, geometry, level + 1)
-        _restrict(0, coarse_f.shape[0], _level(flat, geometry, level), coarse_f, ring[0, 0])
+    for level in range(top, bottom):
+        fine = given if level == top else _level(flat, geometry, level)
+        coarse = _level(flat, geometry, level + 1)
+        _restrict(0, coarse.shape[0], fine, coarse, ring[0, 0])
     total = 0.0
-    for value in _flat(flat, geometry, bottom):
-        total += value
+    for row in given if bottom == top else _level(flat, geometry, bottom):
+        for value in row:
+            total += value
     mean = numpy.float32(total / (geometry.shape[0, 0] * geometry.shape[0, 1]))
-    for level in range(depth, bottom + 1):
-        _project(_level(flat, geometry, level), geometry, level, mean)
+    for level in range(max(1, top), bottom + 1):
+        _project(given if level == top else _level(flat, geometry, level), geometry, level, mean)
     return mean
-
-
-@kernel
-def _correct(depth: int, geometry: Plan, u: numpy.ndarray, f: numpy.ndarray, steps: Any, ring: Any) -> None:
-    """One V-cycle from zero on level `depth` and below."""
-    zero = numpy.float32(0.0)
-    bottom = geometry.shape.shape[0] - 1
-    for level in range(depth, bottom):
-        own, below, below_f = (
-            _level(u, geometry, level),
-            _level(u, geometry, level + 1),
-            _level(f, geometry, level + 1),
-        )
-        _pass(
-            0,
-            below.shape[0],
-            level,
-            geometry,
-            own,
-            False,
-            below,
-            False,
-            zero,
-            _level(f, geometry, level),
-            steps[DOWN],
-            own,
-            below_f,
-            True,
-            zero,
-            ring,
-        )
-    _solve_coarsest(_flat(u, geometry, bottom), _flat(f, geometry, bottom), geometry.inverse)
-    for level in range(bottom - 1, depth - 1, -1):
-        own, below, below_f = (
-            _level(u, geometry, level),
-            _level(u, geometry, level + 1),
-            _level(f, geometry, level + 1),
-        )
-        _pass(
-            0,
-            below.shape[0],
-            level,
-            geometry,
-            own,
-            True,
-            below,
-            True,
-            zero,
-            _level(f, geometry, level),
-            steps[UP],
-            own,
-            below_f,
-            False,
-            zero,
-            ring,
-        )
-
-
-@kernel
-def _nested(depth: int, geometry: Plan, u: numpy.ndarray, f: numpy.ndarray, steps: Any, ring: Any) -> None:
-    """Nested iteration up to level `depth`, one V-cycle per level, from restricted right-hand sides."""
-    zero = numpy.float32(0.0)
-    bottom = geometry.shape.shape[0] - 1
-    _solve_coarsest(_flat(u, geometry, bottom), _flat(f, geometry, bottom), geometry.inverse)
-    for level in range(bottom - 1, depth - 1, -1):
-        own, below, below_f = (
-            _level(u, geometry, level),
-            _level(u, geometry, level + 1),
-            _level(f, geometry, level + 1),
-        )
-        own_f = _level(f, geometry, level)
-        _pass(
-            0,
-            below.shape[0],
-            level,
-            geometry,
-            own,
-            False,
-            below,
-            True,
-            zero,
-            own_f,
-            steps[NEST],
-            own,
-            below_f,
-            True,
-            zero,
-            ring,
-        )
-        _correct(level + 1, geometry, u, f, steps, ring)
-        _pass(
-            0,
-            below.shape[0],
-            level,
-            geometry,
-            own,
-            True,
-            below,
-            True,
-            zero,
-            own_f,
-            steps[UP],
-            own,
-            below_f,
-            False,
-            zero,
-            ring,
-        )
 
 
 @kernel
@@ -508,49 +443,77 @@ def _ring(geometry: Plan, steps: Any) -> numpy.ndarray:
     return room[begin : begin + stages * 4 * pitch].reshape((stages, 4, pitch))
 
 
+@functools.lru_cache(maxsize=16)
+def _schedule(top: int, bottom: int, cycles: int) -> numpy.ndarray:
+    """What is done level by level, as rows (level, kind of pass); of one V-cycle if `cycles` is below 0."""
+
+    def correct(depth: int) -> Iterator[tuple[int, int]]:
+        """One V-cycle from zero on level `depth` and below."""
+        yield from ((level, DOWN) for level in range(depth, bottom))
+        yield bottom, SOLVE
+        yield from ((level, UP) for level in range(bottom - 1, depth - 1, -1))
+
+    def all_of_it() -> Iterator[tuple[int, int]]:
+        if cycles < 0:
+            yield from correct(top)
+            return
+        # Nested iteration, with one V-cycle a level, from restricted right-hand sides.
+        yield top, PREPARE
+        yield bottom, SOLVE
+        for level in range(bottom - 1, max(1, top) - 1, -1):
+            yield level, NEST
+            yield from correct(level + 1)
+            yield level, UP
+        if top == 0 and bottom > 0:
+            for turn in range(cycles + 1):
+                yield 0, MIDDLE if turn else FIRST
+                yield from correct(1)
+            yield 0, LAST
+
+    return numpy.array(list(all_of_it()), numpy.int64)
+
+
 @kernel
-def _whole_planes(
-    start: int, stop: int, geometry: Plan, rhs: numpy.ndarray, out: numpy.ndarray, cycles: int, steps: Any
+def _planes(
+    start: int,
+    stop: int,
+    schedule: numpy.ndarray,
+    top: int,
+    geometry: Plan,
+    given: numpy.ndarray,
+    result: numpy.ndarray,
+    steps: Any,
+    means: numpy.ndarray,
 ) -> None:
-    """Planes start..stop, each solved by one thread."""
-    levels = geometry.shape.shape[0]
-    height, width = geometry.shape[0, 0], geometry.shape[0, 1]
+    """Planes start..stop, each worked on by one thread from level `top` down, by a schedule.
+
+    All passes are called from one place: each would be compiled and optimised anew.
+    """
+    bottom = geometry.shape.shape[0] - 1
     ring = _ring(geometry, steps)
-    u = numpy.empty(geometry.cells[levels], numpy.float32)
-    f = numpy.empty(geometry.cells[levels], numpy.float32)
+    u = numpy.empty(geometry.cells[bottom + 1], numpy.float32)
+    f = numpy.empty(geometry.cells[bottom + 1], numpy.float32)
+    zero = numpy.float32(0.0)
     for plane in range(start, stop):
-        if levels == 1:
-            _solve_coarsest(
-                out[plane].reshape(height * width), rhs[plane].reshape(height * width), geometry.inverse
-            )
-            continue
-        below, below_f = _level(u, geometry, 1), _level(f, geometry, 1)
-        _restrict(0, below.shape[0], rhs[plane], below_f, ring[0, 0])
-        mean = _prepare(f, geometry, 1, ring)
-        _nested(1, geometry, u, f, steps, ring)
-        for turn in range(cycles + 2):
-            now = steps[FIRST] if turn == 0 else (steps[MIDDLE] if turn <= cycles else steps[LAST])
-            shift = _shift(below, geometry, now, mean)
-            _pass(
-                0,
-                below.shape[0],
-                0,
-                geometry,
-                out[plane],
-                turn > 0,
-                below,
-                True,
-                shift,
-                rhs[plane],
-                now,
-                out[plane],
-                below_f,
-                turn <= cycles,
-                mean,
-                ring,
-            )
-            if turn <= cycles:
-                _correct(1, geometry, u, f, steps, ring)
+        for turn in range(schedule.shape[0]):
+            level, kind = schedule[turn, 0], schedule[turn, 1]
+            own = result[plane] if level == top else _level(u, geometry, level)
+            own_f = given[plane] if level == top else _level(f, geometry, level)
+            if kind == PREPARE:
+                means[plane] = _prepare(own_f, f, geometry, top, ring)
+            elif kind == SOLVE:
+                _solve_coarsest(own, own_f, geometry)
+            else:
+                below, below_f = _level(u, geometry, level + 1), _level(f, geometry, level + 1)
+                shift = mean = zero
+                if level == 0:
+                    shift = _shift(below, geometry, steps[kind], means[plane], kind == FIRST)
+                    mean = zero if geometry.mass[0] > 0 else means[plane]
+                _pass(
+                    0, below.shape[0], level, geometry,
+                    own, kind in (MIDDLE, LAST, UP), below, kind != DOWN, shift,
+                    own_f, steps[kind], own, below_f, kind not in (LAST, UP), mean, ring,
+                )  # fmt: skip
 
 
 # ---------------------------------------------------------------- few large planes: bands of rows
@@ -615,33 +578,6 @@ def _restrict_bands(start: int, stop: int, f: numpy.ndarray, coarse_f: numpy.nda
 
 
 @kernel
-def _coarse_planes(
-    start: int,
-    stop: int,
-    depth: int,
-    geometry: Plan,
-    given: numpy.ndarray,
-    u: numpy.ndarray,
-    f: numpy.ndarray,
-    steps: Any,
-    nested: bool,
-    means: numpy.ndarray,
-    result: numpy.ndarray,
-) -> None:
-    """Level `depth` and below for planes start..stop: nested iteration, or one V-cycle."""
-    ring = _ring(geometry, steps)
-    for plane in range(start, stop):
-        top = _level(f[plane], geometry, depth)
-        top[:] = given[plane]
-        if nested:
-            means[plane] = _prepare(f[plane], geometry, depth, ring)
-            _nested(depth, geometry, u[plane], f[plane], steps, ring)
-        else:
-            _correct(depth, geometry, u[plane], f[plane], steps, ring)
-        result[plane] = _level(u[plane], geometry, depth)
-
-
-@kernel
 def _project_planes(start: int, stop: int, depth: int, geometry: Plan, f: numpy.ndarray, means: Any) -> None:
     for plane in range(start, stop):
         _project(f[plane], geometry, depth, means[plane])
@@ -655,10 +591,11 @@ def _shift_planes(
     coarse: numpy.ndarray,
     steps: numpy.ndarray,
     means: Any,
+    first: bool,
     shifts: Any,
 ) -> None:
     for plane in range(start, stop):
-        shifts[plane] = _shift(coarse[plane], geometry, steps, means[plane])
+        shifts[plane] = _shift(coarse[plane], geometry, steps, means[plane], first)
 
 
 class _Banded:
@@ -680,8 +617,6 @@ class _Banded:
         self.first = [room(depth) for depth in range(self.cut)]
         self.second = [out] + [room(depth) for depth in range(1, self.cut + 1)]
         self.f = [rhs] + [room(depth) for depth in range(1, self.cut + 1)]
-        self.flat_u = numpy.empty((self.planes, geometry.cells[-1]), numpy.float32)
-        self.flat_f = numpy.empty_like(self.flat_u)
         self.means = numpy.zeros(self.planes, numpy.float32)
         self.zeros = numpy.zeros(self.planes, numpy.float32)
         self.shifts = numpy.zeros(self.planes, numpy.float32)
@@ -708,6 +643,7 @@ class _Banded:
                 self.second[1],
                 self.steps[which],
                 self.means,
+                turn == 0,
                 self.shifts,
             )
             new, old = buffers[(self.cycles + 1 - turn) % 2], buffers[(self.cycles - turn) % 2]
@@ -725,17 +661,15 @@ class _Banded:
 
     def _coarse(self, *, nested: bool) -> None:
         for_bands(
-            _coarse_planes,
+            _planes,
             self.planes,
+            _schedule(self.cut, len(self.geometry.shape) - 1, 0 if nested else -1),
             self.cut,
             self.geometry,
             self.f[self.cut],
-            self.flat_u,
-            self.flat_f,
-            self.steps,
-            nested,
-            self.means,
             self.second[self.cut],
+            self.steps,
+            self.means,
         )
 
     def _pass(
@@ -765,11 +699,11 @@ class _Banded:
             new,
             self.f[depth + 1],
             residual,
-            self.means if finest else self.zeros,
+            self.means if finest and not self.geometry.mass[0] else self.zeros,
         )
 
 
-def solve(rhs: numpy.ndarray, cycles: int) -> numpy.ndarray:
+def solve(rhs: numpy.ndarray, cycles: int, data_weight: float = 0.0) -> numpy.ndarray:
     """Solve for all planes.
 
     Parameters
@@ -778,6 +712,8 @@ def solve(rhs: numpy.ndarray, cycles: int) -> numpy.ndarray:
         H and W at least 2; not changed.
     cycles : int
         V-cycles on the finest level after nested iteration.
+    data_weight : float
+        Of the screened equation, per square pixel; 0: not screened.
 
     Returns
     -------
@@ -787,7 +723,7 @@ def solve(rhs: numpy.ndarray, cycles: int) -> numpy.ndarray:
     if not rhs.flags.writeable:
         rhs = rhs.copy()  # a read-only array is a type of its own: everything would be compiled once more
     out = numpy.empty_like(rhs)
-    geometry, steps = plan(*rhs.shape[1:]), STEPS
+    geometry, steps = plan(*rhs.shape[1:], data_weight), STEPS
     # One thread per plane needs no waiting for each other. What does not come out even is cut into bands,
     # unless it is too little for that to pay.
     threads = get_threads()
@@ -795,7 +731,9 @@ def solve(rhs: numpy.ndarray, cycles: int) -> numpy.ndarray:
     if threads > 1 and rhs[0:1].size > BANDED_CELLS and len(geometry.shape) > 1:
         whole -= whole % threads
     if whole:
-        for_bands(_whole_planes, whole, geometry, rhs[:whole], out[:whole], cycles, steps)
+        schedule = _schedule(0, len(geometry.shape) - 1, cycles)
+        means = numpy.empty(whole, numpy.float32)
+        for_bands(_planes, whole, schedule, 0, geometry, rhs[:whole], out[:whole], steps, means)
     if whole < len(rhs):
         _Banded(geometry, rhs[whole:], out[whole:], cycles, steps).run()
     return out

@@ -1,4 +1,4 @@
-"""Full multigrid for the Poisson equation with Neumann border, on a GPU: the order of the launches.
+"""Full multigrid for the Poisson equation with Neumann border, screened or not, on a GPU: the launches.
 
 The method, the levels and the steps are those of the CPU twin. All planes of a call go through each launch
 together. Called again with arrays at the same addresses, as a stream of chunks does, the launches are replayed as one
@@ -53,7 +53,7 @@ _LOCK = threading.Lock()
 """A workspace serves one call at a time, and so does a graph."""
 
 
-def solve(rhs: Array, cycles: int) -> Array:
+def solve(rhs: Array, cycles: int, data_weight: float = 0.0) -> Array:
     """Solve for all planes.
 
     Parameters
@@ -62,6 +62,8 @@ def solve(rhs: Array, cycles: int) -> Array:
         CuPy; H and W at least 2; not changed.
     cycles : int
         V-cycles on the finest level after nested iteration.
+    data_weight : float
+        Of the screened equation, per square pixel; 0: not screened.
 
     Returns
     -------
@@ -74,7 +76,8 @@ def solve(rhs: Array, cycles: int) -> Array:
     stream = cupy.cuda.get_current_stream()
     planes, height, width = rhs.shape
     with _LOCK:
-        space = _workspace(cupy, cupy.cuda.Device().id, stream.ptr, planes, height, width, cycles)
+        device = cupy.cuda.Device().id
+        space = _workspace(cupy, device, stream.ptr, planes, height, width, cycles, data_weight)
         return space.solve(rhs)
 
 
@@ -85,9 +88,16 @@ def release() -> None:
 
 @functools.lru_cache(maxsize=_WORKSPACES_KEPT)
 def _workspace(
-    cupy: Any, device: int, stream: int, planes: int, height: int, width: int, cycles: int
+    cupy: Any,
+    device: int,
+    stream: int,
+    planes: int,
+    height: int,
+    width: int,
+    cycles: int,
+    data_weight: float,
 ) -> _Workspace:
-    return _Workspace(cupy, planes, height, width, cycles)
+    return _Workspace(cupy, planes, height, width, cycles, data_weight)
 
 
 class _Level:
@@ -97,7 +107,7 @@ class _Level:
         self.height, self.width = (int(n) for n in geometry.shape[depth])
         self.last_row, self.last_column = (float(size) for size in geometry.last[depth])
         self.pitch = -(-self.width // 4) * 4
-        self.area = 4.0**depth
+        self.area, self.mass = 4.0**depth, float(geometry.mass[depth])
         rows = slice(geometry.rows[depth], geometry.rows[depth + 1])
         columns = slice(geometry.columns[depth], geometry.columns[depth + 1])
         self.row_measure = cupy.asarray(geometry.row_measure[rows], dtype=numpy.float32)
@@ -108,10 +118,13 @@ class _Level:
 class _Workspace:
     """Everything that solving `planes` planes of one size needs besides its input and output."""
 
-    def __init__(self, cupy: Any, planes: int, height: int, width: int, cycles: int) -> None:
-        geometry = hierarchy.plan(height, width)
+    def __init__(
+        self, cupy: Any, planes: int, height: int, width: int, cycles: int, data_weight: float = 0.0
+    ) -> None:
+        geometry = hierarchy.plan(height, width, data_weight)
         self.cupy, self.planes, self.cycles = cupy, planes, cycles
         self.samples = float(height * width)
+        self.per_mean = 1.0 / data_weight if data_weight else 0.0
         depths = len(geometry.shape)
         self.levels = [_Level(cupy, geometry, depth, planes) for depth in range(depths)]
         # The first level that one block can solve; the finest only where there is no other.
@@ -203,7 +216,9 @@ class _Workspace:
             if which == LAST:
                 self._find_shifts()
             below = f[1] if which != LAST else None
-            self._pass(0, which, old if turn else None, new, rhs, below, nested=True, shifted=which == LAST)
+            # With a mass the last pass makes the mean what the right-hand side wants; before, it is 0.
+            nested = which != LAST or not self.per_mean
+            self._pass(0, which, old if turn else None, new, rhs, below, nested=nested, shifted=which == LAST)
             if turn <= self.cycles:
                 self._correct(1, turn=turn + 1)
 
@@ -260,9 +275,8 @@ class _Workspace:
         ragged = own.width % 4 != 0 or own.last_column != 1 or below.last_column != 1
         template = _PASSES[which] if sums is None else _UP_MEASURED
         rows, warps = self._warps(below)
-        steps = [numpy.float32(step) for step in STEPS[which]] + [numpy.float32(0.0)] * (
-            3 - len(STEPS[which])
-        )
+        steps = [float(step) for step in STEPS[which]] + [0.0] * (3 - len(STEPS[which]))
+        gains = [step / (4.0 + step * own.mass) for step in steps]
         kernel(FILE, template.format(str(ragged).lower()), VARIANTS)(
             (-(-warps // _PASS_WARPS),), (32 * _PASS_WARPS,),
             (
@@ -281,7 +295,8 @@ class _Workspace:
                 numpy.int32(rows),
                 numpy.float32(own.last_row), numpy.float32(own.last_column),
                 numpy.float32(below.last_row), numpy.float32(below.last_column),
-                numpy.float32(own.area), *steps,
+                numpy.float32(own.area), numpy.float32(own.mass),
+                *(numpy.float32(number) for number in steps + gains),
             ),
         )  # fmt: skip
 
@@ -298,18 +313,25 @@ class _Workspace:
                 u, self.means, self.unused_too if sums is None else sums,
                 numpy.int32(len(self.sizes)), numpy.int32(top.pitch),
                 numpy.int32(nested), numpy.int32(sums is not None),
-                numpy.float32(top.area), numpy.float32(self.samples), *steps,
+                numpy.float32(top.area), numpy.float32(top.mass),
+                numpy.float32(0.0 if self.cut else self.per_mean), numpy.float32(self.samples), *steps,
             ),
             shared_mem=self.block_bytes,
         )  # fmt: skip
+
+    def _kept(self, which: int) -> float:
+        """What the relaxations of a pass over the finest level leave of a mean."""
+        mass = self.levels[0].mass
+        return float(numpy.prod([4.0 / (4.0 + float(step) * mass) for step in STEPS[which]]))
 
     def _find_shifts(self) -> None:
         kernel(FILE, "mean_shift", VARIANTS)(
             (self.planes,), (512,),
             (
-                self.sums, self.shifts,
+                self.sums, self.means, self.shifts,
                 numpy.int32(self.cycles + 2), numpy.int32(self.planes), numpy.int32(self.parts),
-                numpy.float32(self.samples),
+                numpy.float32(self.samples), numpy.float32(self.per_mean),
+                numpy.float32(self._kept(FIRST)), numpy.float32(self._kept(MIDDLE)),
             ),
         )  # fmt: skip
 
