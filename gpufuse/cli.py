@@ -199,7 +199,7 @@ def _run_background(arguments: argparse.Namespace) -> int:
     plate = day_plate(arguments.day, seconds=arguments.seconds, on_damage=arguments.on_damage)
     write_still(files.result, plate.pixels, overwrite=arguments.overwrite)
     height, width = plate.pixels.shape[:2]
-    for line in plate.damage:
+    for line in plate.notes + plate.damage:
         _tell(f"gpufuse: {line}")
     print(f"{arguments.output}: {width}x{height}, median of {arguments.day}")
     return SALVAGED if plate.damage else 0
@@ -216,6 +216,21 @@ def _run_demo(arguments: argparse.Namespace) -> int:
     )
     print(report.figures)
     print(f"{report.folder}: enhanced.mp4, sheet.png and figures.txt, in {report.seconds:.0f} s")
+    return 0
+
+
+def _run_bench(arguments: argparse.Namespace) -> int:
+    from gpufuse.bench.command import run_bench
+
+    table = run_bench(
+        arguments.size or ["320x240"],
+        arguments.kind,
+        seconds=arguments.budget,
+        json_path=arguments.json,
+        overwrite=arguments.overwrite,
+        tell=lambda line: _tell(f"gpufuse: {line}"),
+    )
+    print(table)
     return 0
 
 
@@ -250,6 +265,7 @@ def _parser() -> _Parser:
     _add_fuse(commands)
     _add_background(commands)
     _add_demo(commands)
+    _add_bench(commands)
     doctor = _command(
         commands, "doctor", "tell devices, codecs, versions, and which backend runs", "gpufuse doctor"
     )
@@ -354,6 +370,28 @@ def _add_demo(commands: Any) -> None:
     command.add_argument("--overwrite", action="store_true", help="replace files of an earlier run")
     _add_settings_options(command)
     command.set_defaults(run=_run_demo)
+
+
+def _add_bench(commands: Any) -> None:
+    command = _command(
+        commands,
+        "bench",
+        "compare with what else is installed for the same work, in about a minute",
+        "gpufuse bench --size 320x240 --size 1280x720 --budget 120",
+    )
+    command.add_argument(
+        "--size", action="append", metavar="WxH", help="picture size, may be repeated; default: 320x240"
+    )
+    command.add_argument(
+        "--kind", action="append", default=[], metavar="KIND",
+        help="poisson, denoise, plate or job, may be repeated; default: all",
+    )  # fmt: skip
+    command.add_argument(
+        "--budget", type=float, default=60.0, metavar="SECONDS", help="time for all of it; default: 60"
+    )
+    command.add_argument("--json", metavar="PATH", help="also write the figures for programs")
+    _add_output_options(command)
+    command.set_defaults(run=_run_bench)
 
 
 def _add_settings_options(command: argparse.ArgumentParser) -> None:

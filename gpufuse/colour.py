@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 import numpy
 
-from gpufuse.arrays import LEVELS, Array, array_module
+from gpufuse.arrays import LEVELS, Array, ImageFormat, array_module, from_levels
 from gpufuse.threads import for_bands
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "Colour",
     "default_matrix",
     "levels_to_nv12",
+    "levels_to_pixels",
     "levels_to_yuv",
     "nv12_to_levels",
     "yuv_to_levels",
@@ -383,6 +384,42 @@ def levels_to_nv12(
             _levels_to_yuv_cpu(frame, (codes[:height], *chroma), coefficients, True)
             codes[height:, 0::2], codes[height:, 1::2] = chroma
     return out if levels.ndim == 4 else out[0]
+
+
+def levels_to_pixels(levels: Array) -> Array:
+    """Turn the levels of one colour picture into 8-bit pixels.
+
+    Parameters
+    ----------
+    levels : ndarray, shape (3, H, W), float32, grey levels
+        NumPy or CuPy. Not changed.
+
+    Returns
+    -------
+    ndarray, shape (H, W, 3), uint8
+        On the same device: clipped to [0, 255] and rounded half to even, as `gpufuse.arrays.from_levels` does it.
+
+    Notes
+    -----
+    Synchronises: no.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> levels_to_pixels(numpy.array([[[0.5]], [[1.5]], [[300.0]]], numpy.float32)).tolist()
+    [[[0, 2, 255]]]
+    """
+    xp = array_module(levels)
+    if xp is not numpy:
+        return from_levels(levels, ImageFormat(numpy.dtype(numpy.uint8), True))
+    from gpufuse.kernels_cpu import colour as kernels
+
+    _, height, width = levels.shape
+    pixels = numpy.empty((height, width, 3), numpy.uint8)
+    rows = pixels.reshape(height, 3 * width)
+    plain = numpy.require(levels, numpy.float32, ["C", "W"])
+    for_bands(kernels.levels_to_pixels, height, plain, rows, minimum=max(1, _BAND_PIXELS // width))
+    return pixels
 
 
 def _as_batch(levels: Array, scale: Array | None, shift: Array | None) -> tuple[Array, Array, Array]:

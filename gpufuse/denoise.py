@@ -81,14 +81,16 @@ def susan3d(frames: Array, *, sigma: float = 15.0, threshold: float = 20.0, pass
     return smoothed.copy() if passes == 0 else smoothed
 
 
-def susan3d_pass(frames: Array, start: int, stop: int, *, sigma: float, threshold: float) -> Array:
+def susan3d_pass(
+    frames: Array | list[Array], start: int, stop: int, *, sigma: float, threshold: float
+) -> Array:
     """Filter frames ``start .. stop - 1`` once, with the rest of `frames` as temporal halo.
 
     Parameters
     ----------
     frames : ndarray, shape (T, C, H, W), float32, contiguous, grey levels
-        A piece of a clip. An end that is not an end of the clip needs `TEMPORAL_HALO` frames before
-        `start` or after `stop`; at the true ends frames are replicated.
+        A piece of a clip; on the host also a list of frames. An end that is not an end of the clip needs
+        `TEMPORAL_HALO` frames before `start` or after `stop`; at the true ends frames are replicated.
     start, stop : int
         The frames to filter.
     sigma, threshold : float
@@ -104,8 +106,9 @@ def susan3d_pass(frames: Array, start: int, stop: int, *, sigma: float, threshol
     -----
     Synchronises: no.
     """
-    xp = array_module(frames)
-    out = xp.empty((stop - start, *frames.shape[1:]), numpy.float32)
+    xp = array_module(*frames) if isinstance(frames, list) else array_module(frames)
+    picture = frames[0].shape if isinstance(frames, list) else frames.shape[1:]
+    out = xp.empty((stop - start, *picture), numpy.float32)
     if out.size:
         _twin(xp).susan3d_pass(frames, out, start, sigma, threshold)
     return out

@@ -19,6 +19,7 @@ import numpy
 from gpufuse.areas import Area, AreaMasks, load_areas
 from gpufuse.arrays import Array, ImageFormat, free_memory, from_levels, to_host, to_levels, with_channels
 from gpufuse.background import daytime_background
+from gpufuse.colour import levels_to_pixels
 from gpufuse.damage import OnDamage
 from gpufuse.delivery import CodesDelivery, Delivery, LevelsDelivery, SurfacesDelivery
 from gpufuse.device import Device, DeviceName, select_device
@@ -44,10 +45,26 @@ from gpufuse.video import (
     write_still,
 )
 
-__all__ = ["PLATE_SECONDS", "EnhanceReport", "Plate", "day_plate", "default_output", "enhance"]
+__all__ = [
+    "FEWEST_SECONDS",
+    "FEWEST_STILLS",
+    "PLATE_SECONDS",
+    "EnhanceReport",
+    "Plate",
+    "day_plate",
+    "default_output",
+    "enhance",
+]
 
 PLATE_SECONDS = 15.0
 """Seconds of a day clip that make the plate."""
+
+FEWEST_STILLS, FEWEST_SECONDS = 15, 8.0
+"""Day pictures, or seconds of a day clip, below which a plate may keep traffic.
+
+On a road of which cars cover a tenth, 3 pictures leave 2.6 % of the plate wrong, 9 leave 0.6 % and 15 leave 0.1 %;
+3 s of a clip leave 2.2 % and 8 s leave 0.6 %.
+"""
 
 Progress = Callable[[int, int | None], None]
 """Called with the frames done and the frames expected."""
@@ -148,10 +165,13 @@ class Plate:
     pixels : ndarray, shape (H, W) or (H, W, 3), uint8 or uint16
     damage : tuple of str
         What was wrong with the clip, where it was salvaged.
+    notes : tuple of str
+        What the user should know: that there were too few frames to tell traffic from street.
     """
 
     pixels: numpy.ndarray
     damage: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def day_plate(
@@ -189,18 +209,40 @@ def day_plate(
     if path.is_file() and is_still(path):
         return Plate(read_still(path, max_pixels=(limits or Limits()).max_pixels))
     with open_clip(day, on_damage=on_damage, limits=limits, module=module) as clip:
-        whole = path.is_dir() or not path.is_file()
-        pixels = daytime_background(_first_seconds(clip, None if whole else seconds))
-        return Plate(to_host(pixels), tuple(clip.damage))
+        stills = path.is_dir() or not path.is_file()
+        look = _DayFrames(clip, None if stills else seconds)
+        pixels = daytime_background(look)
+        few = look.count < FEWEST_STILLS if stills else look.seconds < FEWEST_SECONDS
+        notes = (look.few(clip.name, stills),) if few else ()
+        return Plate(to_host(pixels), tuple(clip.damage), notes)
 
 
-def _first_seconds(clip: ClipReader, seconds: float | None) -> Iterator[Array]:
-    first: int | None = None
-    for frame in clip:
-        first = frame.pts if first is None else first
-        if seconds is not None and (frame.pts - first) * frame.time_base >= seconds:
-            return
-        yield from_levels(frame.levels, _COLOUR_BYTES)
+class _DayFrames:
+    """The first seconds of a clip, or all of it, as bytes; counts what it gives."""
+
+    def __init__(self, clip: ClipReader, limit: float | None) -> None:
+        self._clip, self._limit = clip, limit
+        self.count = 0
+        self.seconds = 0.0
+
+    def __iter__(self) -> Iterator[Array]:
+        first: int | None = None
+        for frame in self._clip:
+            first = frame.pts if first is None else first
+            self.seconds = float((frame.pts - first) * frame.time_base)
+            if self._limit is not None and self.seconds >= self._limit:
+                return
+            self.count += 1
+            yield levels_to_pixels(frame.levels)
+
+    def few(self, name: str, stills: bool) -> str:
+        """Say that traffic may have stayed."""
+        found = f"{self.count} day pictures" if stills else f"{self.seconds:.1f} s of day"
+        wanted = f"{FEWEST_STILLS} pictures" if stills else f"{FEWEST_SECONDS:g} s"
+        return (
+            f"{name}: expected at least {wanted} to tell traffic from street, found {found}; "
+            "look for cars in the day, or give more of it"
+        )
 
 
 def enhance(
@@ -364,7 +406,8 @@ def _enhance_clip(order: _Order, progress: Progress | None, tell: Callable[[str]
             coders = f"decoded by {clip.decoder}{why}, encoded by {job.encoder}"
         if clip.decoder == "NVDEC":
             notes += (f"{clip.name}: decoded by NVDEC, where damage inside pictures goes unnoticed",)
-        return order.report(frames, float(error), plate.damage + tuple(clip.damage), notes, coders)
+        damage = plate.damage + tuple(clip.damage)
+        return order.report(frames, float(error), damage, plate.notes + notes, coders)
 
 
 def _enhance_still(order: _Order, progress: Progress | None, tell: Callable[[str], None]) -> EnhanceReport:
@@ -387,7 +430,7 @@ def _enhance_still(order: _Order, progress: Progress | None, tell: Callable[[str
     write_still(files.result, pixels, overwrite=files.overwrite)
     if progress is not None:
         progress(1, 1)
-    return order.report(1, damage=plate.damage)
+    return order.report(1, damage=plate.damage, notes=plate.notes)
 
 
 @contextlib.contextmanager

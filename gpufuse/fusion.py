@@ -5,6 +5,7 @@ read -> denoise -> importance -> mix -> reconstruct -> normalise -> write
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from numbers import Integral
@@ -49,12 +50,15 @@ AreasLike: TypeAlias = str | Path | Iterable[Area | Mapping[str, Any]] | None
 NOISE_FRAMES = 9
 """Frames at the start of a clip from which its noise is measured."""
 
+_DATA_WEIGHT_PIXELS = 2500.0
+_LARGEST_DATA_WEIGHT = 0.05
+
 _CHUNK_SAMPLES = 2**21
 _SHORTEST_CHUNK, _LONGEST_CHUNK = 2, 8
 
 _DEVICE_CHUNK_SAMPLES = 10**8
 _LONGEST_DEVICE_CHUNK = 128
-_DEVICE_ARRAYS = 21  # of the size of a chunk, that are alive at once, what is read ahead among them
+_DEVICE_ARRAYS = 19  # of the size of a chunk, that are alive at once, what is read ahead among them
 _DEVICE_FRAMES_HELD = 16  # frames in halos and in the window of the fit, at the default settings
 
 
@@ -291,10 +295,15 @@ def _fused_picture(
     masks = pair.area_masks(areas)
     weights, day_only = masks.apply(weights[None], 0, numpy.zeros(1))
     night = enlarged(pair.night, pair.size)[None]
-    u, _ = _reconstructed(pair.day, night, weights, day_only, settings, larger_where_zero)
-    moments = normalise.blend_moments(u, pair.day, night, weights)
-    c1, c2 = normalise.affine_from_moments(moments, u.shape[-2] * u.shape[-1])
-    return FusedPair(from_levels(normalise.apply_affine(u, c1, c2)[0], pair.form), weights[0])
+    floor = settings.larger_threshold
+    if floor is None:
+        floor = mixing.night_floor(night) if larger_where_zero else 0.0
+    mix = _Mix(weights, weights, day_only, larger_where_zero, 1.0, floor)
+    u, _ = _reconstructed(pair.day, night, mix, settings)
+    if not _data_weight(settings, pair.size):
+        moments = _moments(u, pair.day, night, weights, settings)
+        u = normalise.apply_affine(u, *normalise.affine_from_moments(moments, u.shape[-2] * u.shape[-1]))
+    return FusedPair(from_levels(u[0], pair.form), weights[0])
 
 
 # ------------------------------------------------------------------------------------------- video
@@ -311,7 +320,8 @@ class FusedChunk:
     image : ndarray, shape (T, C, H, W), float32
         Reconstruction, before scale and shift.
     scale, shift : ndarray, shape (T, C), float64
-        Of the colour fit: the result is ``scale * image + shift``.
+        Of the colour fit: the result is ``scale * image + shift``. 1 and 0 for a picture that was pulled
+        towards day and night, and needs no fit.
     importance : ndarray, shape (T, H, W), float32 in [0, 1]
         After user areas.
     solver_error : ndarray of shape () or float
@@ -523,11 +533,14 @@ def fuse_stream(
     """
     device = _Device(day, on_shortage)
     check = _SolverCheck(measure_solver)
+    look = _FirstLook(settings)
     denoised: Iterable[tuple[Array, ...]] = stream
     for _ in range(settings.passes):
         denoised = _denoised(denoised, settings, device)
-    masked = _masked(denoised, settings, device)
-    reconstructed = _weighted_and_reconstructed(day, masked, settings, areas, device, check)
+    masked = _masked(day, denoised, settings, device, look)
+    reconstructed = _weighted_and_reconstructed(day, masked, settings, areas, device, check, look)
+    if _data_weight(settings, tuple(day.shape[-2:])):
+        return _unfitted(reconstructed, check)
     return _normalised(reconstructed, settings, device, check)
 
 
@@ -555,6 +568,31 @@ class _SolverCheck:
     distance: Array | None = None
 
 
+class _FirstLook:
+    """What is measured once, on the first frames of a clip, unless the settings say it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.threshold = settings.motion_threshold
+        self.lift: float | Array | None = None if settings.night_gain is None else 1.0
+        self.floor: float | Array | None = settings.larger_threshold if settings.larger_where_zero else 0.0
+
+    @property
+    def complete(self) -> bool:
+        return self.threshold is not None and self.lift is not None and self.floor is not None
+
+    def measure(self, day: Array, held: list[Window], settings: Settings) -> None:
+        """Look at the first frames of the clip, which `held` begins with."""
+        if self.threshold is None:
+            self.threshold = _noise_threshold(held, settings)
+        if self.lift is None or self.floor is None:
+            size = tuple(day.shape[-2:])
+            frames = [enlarged(frame, size) for window in held for frame in window.pieces[0].core][
+                :NOISE_FRAMES
+            ]
+            self.lift = mixing.contrast_lift(day, frames) if self.lift is None else self.lift
+            self.floor = mixing.night_floor(frames) if self.floor is None else self.floor
+
+
 def _denoised(
     stream: Iterable[tuple[Array, ...]], settings: Settings, device: _Device
 ) -> Iterator[tuple[Array, ...]]:
@@ -564,7 +602,7 @@ def _denoised(
     def smooth(window: Window) -> tuple[Array, ...]:
         noisy, seconds = window.pieces
         levels = denoise.susan3d_pass(
-            noisy.frames,
+            noisy.stack,
             noisy.start,
             noisy.stop,
             sigma=settings.sigma,
@@ -576,28 +614,35 @@ def _denoised(
 
 
 def _masked(
-    stream: Iterable[tuple[Array, ...]], settings: Settings, device: _Device
+    day: Array,
+    stream: Iterable[tuple[Array, ...]],
+    settings: Settings,
+    device: _Device,
+    look: _FirstLook,
 ) -> Iterator[tuple[Array, ...]]:
     """Add motion masks: (levels, seconds, masks)."""
-    threshold = settings.motion_threshold
-    held: list[Window] = []  # frames that wait until the noise is known
+    held: list[Window] = []  # frames that wait until the first look is taken
     for window in windows(stream, (1, 1), (0, 0)):
         held.append(window)
-        if threshold is None:
+        if not look.complete:
             if sum(map(len, held)) < NOISE_FRAMES:
                 continue
-            threshold = _noise_threshold(held, settings)
-        yield from worked(held, _masks_by(threshold, settings), device.on_shortage)
+            look.measure(day, held, settings)
+        yield from worked(held, _masks_by(look, settings), device.on_shortage)
         held = []
     if held:
-        yield from worked(held, _masks_by(_noise_threshold(held, settings), settings), device.on_shortage)
+        look.measure(day, held, settings)
+        yield from worked(held, _masks_by(look, settings), device.on_shortage)
 
 
-def _masks_by(threshold: float | Array, settings: Settings) -> Callable[[Window], tuple[Array, ...]]:
+def _masks_by(look: _FirstLook, settings: Settings) -> Callable[[Window], tuple[Array, ...]]:
+    threshold = look.threshold
+    assert threshold is not None
+
     def mask(window: Window) -> tuple[Array, ...]:
         levels, seconds = window.pieces
         masks = importance.cleaned_motion(
-            levels.frames, levels.start, levels.stop, threshold, motion_from=settings.motion_from
+            levels.stack, levels.start, levels.stop, threshold, motion_from=settings.motion_from
         )
         return levels.core, seconds.core, masks
 
@@ -622,60 +667,130 @@ def _weighted_and_reconstructed(
     areas: AreaMasks | None,
     device: _Device,
     check: _SolverCheck,
+    look: _FirstLook,
 ) -> Iterator[tuple[Array, ...]]:
-    """Importance, mix and reconstruction: (u, importance, moments of the fit)."""
+    """Importance, mix and reconstruction: (u, importance), and the moments of the fit if there is one."""
     size = tuple(day.shape[-2:])
+    fitted = not _data_weight(settings, size)
 
     def reconstruct(window: Window) -> tuple[Array, ...]:
         levels, seconds, masks = window.pieces
-        weights = importance.temporal_mean(masks.frames, settings.c, masks.start, masks.stop)
+        weights = importance.temporal_mean(masks.stack, settings.c, masks.start, masks.stop)
         if settings.importance_gain != 1:
             weights = array_module(weights).clip(weights * numpy.float32(settings.importance_gain), 0, 1)
-        weights = enlarged(weights, size)
         night = enlarged(levels.core, size)
-        day_only = None
-        if areas is not None:
-            weights, day_only = areas.apply(weights, window.first, seconds.core)
-        u, rhs = _reconstructed(day, night, weights, day_only, settings, settings.larger_where_zero)
+        mix = _mix_of(enlarged(weights, size), night, window.first, seconds.core, settings, areas, look)
+        u, rhs = _reconstructed(day, night, mix, settings)
         if check.wanted and window.first == 0:
-            check.distance = _solver_error(rhs[0], settings)
-        return u, weights, normalise.blend_moments(u, day, night, weights)
+            check.distance = _solver_error(rhs[0], settings, size)
+        if not fitted:
+            return u, mix.importance
+        return u, mix.importance, _moments(u, day, night, mix.importance, settings)
 
     return worked(windows(stream, (0, 0), (0, 0), (settings.c, settings.c)), reconstruct, device.on_shortage)
 
 
-def _solver_error(rhs: Array, settings: Settings) -> Array:
-    """Largest distance from the direct solution, in grey levels before normalisation."""
-    found = poisson.solve(rhs, method=settings.method, cycles=settings.cycles, check_values=False)
-    return abs(found - poisson.solve(rhs, method="dct", check_values=False)).max()
+@dataclass(frozen=True)
+class _Mix:
+    """How night and day are mixed in some frames.
+
+    Importance and target share are (T, H, W): how much of the night's gradients is kept, and how far the picture is
+    drawn to the night's own levels. `day_only` is bool or None, `lift` the gain on what is dark, `floor` the least
+    gradient of the night that is taken where nothing is important.
+    """
+
+    importance: Array
+    target_share: Array
+    day_only: Array | None
+    larger_where_zero: bool
+    lift: float | Array
+    floor: float | Array
 
 
-def _reconstructed(
-    day: Array,
-    night: Array,
+def _mix_of(
     weights: Array,
-    day_only: Array | None,
+    night: Array,
+    first: int,
+    seconds: Array,
     settings: Settings,
-    larger_where_zero: bool,
-) -> tuple[Array, Array]:
+    areas: AreaMasks | None,
+    look: _FirstLook,
+) -> _Mix:
+    """Complete the importance of frames of a clip: lamps, then user areas, which have the last word."""
+    weights, share = importance.keep_lamps(weights, night, threshold=settings.lamp_threshold)
+    day_only = None
+    if areas is not None:
+        weights, day_only = areas.apply(weights, first, seconds)
+        share, _ = areas.apply(share, first, seconds)
+    assert look.lift is not None
+    assert look.floor is not None
+    return _Mix(weights, share, day_only, settings.larger_where_zero, look.lift, look.floor)
+
+
+def _solver_error(rhs: Array, settings: Settings, size: tuple[int, int]) -> Array:
+    """Largest distance from the direct solution, in grey levels before normalisation."""
+    weight = _data_weight(settings, size)
+    options: dict[str, Any] = {"data_weight": weight, "check_values": False}
+    found = poisson.solve(rhs, method=settings.method, cycles=settings.cycles, **options)
+    return abs(found - poisson.solve(rhs, method="dct", **options)).max()
+
+
+def _reconstructed(day: Array, night: Array, mix: _Mix, settings: Settings) -> tuple[Array, Array]:
     """Mix and reconstruct: u without scale and shift, and the right-hand side it solves."""
+    weight = _data_weight(settings, tuple(day.shape[-2:]))
     crop: tuple[Any, ...] = (Ellipsis,)
     if settings.padding == "square":
         day, crop = poisson.pad_to_square(day)
-        night, _ = poisson.pad_to_square(night)
-        weights, _ = poisson.pad_to_square(weights)
-        day_only = None if day_only is None else poisson.pad_to_square(day_only)[0]
+        night, mix = poisson.pad_to_square(night)[0], _padded(mix)
     rhs = mixing.mixed_divergence(
         day,
         night,
-        weights,
-        larger_where_zero=larger_where_zero,
-        night_gain=settings.night_gain,
-        day_only=day_only,
+        mix.importance,
+        larger_where_zero=mix.larger_where_zero,
+        night_gain=1.0 if settings.night_gain is None else settings.night_gain,
+        lift=mix.lift,
+        night_floor=mix.floor,
+        day_only=mix.day_only,
+        target_share=mix.target_share,
+        data_weight=weight,
         check_values=False,
     )
-    u = poisson.solve(rhs, method=settings.method, cycles=settings.cycles, check_values=False)
+    u = poisson.solve(
+        rhs, method=settings.method, cycles=settings.cycles, data_weight=weight, check_values=False
+    )
     return array_module(u).ascontiguousarray(u[crop]), rhs
+
+
+def _padded(mix: _Mix) -> _Mix:
+    importance, _ = poisson.pad_to_square(mix.importance)
+    target_share, _ = poisson.pad_to_square(mix.target_share)
+    day_only = None if mix.day_only is None else poisson.pad_to_square(mix.day_only)[0]
+    return dataclasses.replace(mix, importance=importance, target_share=target_share, day_only=day_only)
+
+
+def _data_weight(settings: Settings, size: tuple[int, int]) -> float:
+    """Pull towards day and night; by default of a length that is one share of every picture."""
+    if settings.data_weight is not None:
+        return settings.data_weight
+    return min(_LARGEST_DATA_WEIGHT, _DATA_WEIGHT_PIXELS / (size[0] * size[1]))
+
+
+def _moments(u: Array, day: Array, night: Array, weights: Array, settings: Settings) -> Array:
+    """Sums of the colour fit to the blend of the pixels."""
+    if settings.fit == "luminance":
+        return normalise.luminance_moments(u, day, night, weights)
+    return normalise.blend_moments(u, day, night, weights)
+
+
+def _unfitted(stream: Iterable[tuple[Array, ...]], check: _SolverCheck) -> Iterator[FusedChunk]:
+    """Pictures that were pulled towards day and night are in grey levels already."""
+    first = 0
+    for u, weights in stream:
+        xp = array_module(u)
+        scale, shift = xp.ones(u.shape[:2]), xp.zeros(u.shape[:2])
+        measured = check.distance is not None and first == 0
+        yield FusedChunk(first, u, scale, shift, weights, check.distance if measured else numpy.nan)
+        first += len(u)
 
 
 def _normalised(

@@ -18,6 +18,7 @@ __all__ = [
     "clean_masks",
     "cleaned_motion",
     "dynamic_importance",
+    "keep_lamps",
     "motion_changes",
     "motion_masks",
     "motion_noise",
@@ -269,7 +270,7 @@ def motion_masks(
 
 
 def cleaned_motion(
-    frames: Array,
+    frames: Array | list[Array],
     start: int,
     stop: int,
     threshold: float | Array,
@@ -281,8 +282,9 @@ def cleaned_motion(
     Parameters
     ----------
     frames : ndarray, shape (T, C, H, W), float32, contiguous, grey levels
-        The frame before `start` must be among them unless `start` is 0, the first frame of the clip; that one
-        needs the second, of which it takes the change, and has no motion if it is alone.
+        On the host also a list of frames. The frame before `start` must be among them unless `start` is 0, the
+        first frame of the clip; that one needs the second, of which it takes the change, and has no motion if it is
+        alone.
     start, stop : int
         The frames to compute.
     threshold : float, or ndarray of one float32 on the frames' GPU, grey levels
@@ -312,17 +314,23 @@ def cleaned_motion(
     >>> cleaned_motion(frames, 2, 3, 5.0).sum(axis=(1, 2))
     array([9])
     """
-    xp = array_module(frames)
+    xp = array_module(*frames) if isinstance(frames, list) else array_module(frames)
     known = frames[max(start - 1, 0) : max(stop, 2)]  # the first frame looks ahead
-    if xp is numpy or motion_from == "gradient" or len(known) < 2 or frames.shape[1] not in (1, 3):
-        changes = motion_changes(known, min(start, 1), motion_from=motion_from)
+    if motion_from == "gradient" or len(known) < 2 or (xp is not numpy and known[0].shape[0] not in (1, 3)):
+        together = xp.stack(known) if isinstance(known, list) else known
+        changes = motion_changes(together, min(start, 1), motion_from=motion_from)
         return clean_masks(changes[: stop - start] > threshold)
-    from gpufuse.kernels_cuda import motion as kernels
+    masks = xp.empty((stop - start, *known[0].shape[-2:]), bool)
+    if xp is numpy:
+        from gpufuse.kernels_cpu import motion as cpu
 
-    masks = xp.empty((stop - start, *frames.shape[-2:]), bool)
+        cpu.motion_masks(known, masks, float(threshold))
+        return masks
+    from gpufuse.kernels_cuda import motion as cuda
+
     if not isinstance(threshold, xp.ndarray):
         threshold = xp.full((), threshold)
-    kernels.motion_masks(known, masks, threshold.astype(numpy.float32))
+    cuda.motion_masks(known, masks, threshold.astype(numpy.float32))
     return masks
 
 
@@ -436,7 +444,7 @@ def _three_in_line(counts: Array, *, across: bool = False) -> Array:
     return total
 
 
-def temporal_mean(masks: Array, c: int = 5, start: int = 0, stop: int | None = None) -> Array:
+def temporal_mean(masks: Array | list[Array], c: int = 5, start: int = 0, stop: int | None = None) -> Array:
     """Mean of the masks from c frames before to c frames after each frame.
 
     This is the temporal hysteresis that keeps the body of a car important between its head-lights and its
@@ -445,7 +453,7 @@ def temporal_mean(masks: Array, c: int = 5, start: int = 0, stop: int | None = N
     Parameters
     ----------
     masks : ndarray, shape (T, H, W), bool
-        NumPy or CuPy.
+        NumPy or CuPy; on the host also a list of masks.
     c : int
         Extent of influence in frames, either way.
     start, stop : int
@@ -472,18 +480,19 @@ def temporal_mean(masks: Array, c: int = 5, start: int = 0, stop: int | None = N
     >>> temporal_mean(masks, 1).ravel()
     array([0.5       , 0.33333334, 0.33333334, 0.        ], dtype=float32)
     """
-    xp = array_module(masks)
+    xp = array_module(*masks) if isinstance(masks, list) else array_module(masks)
     if not (c >= 0 and float(c).is_integer()):
         raise ValueError(f"c: expected a whole number of frames from 0, got {c}; the default is 5")
     stop = len(masks) if stop is None else stop
-    result = xp.empty((stop - start, *masks.shape[1:]), xp.float32)
+    size = masks[0].shape if isinstance(masks, list) else masks.shape[1:]
+    result = xp.empty((stop - start, *size), xp.float32)
     if xp is not numpy:
         from gpufuse.kernels_cuda import motion as kernels
 
         kernels.temporal_mean(xp.ascontiguousarray(masks, dtype=bool), result, int(c), start)
         return result
     first = last = max(0, start - c)
-    window = xp.zeros(masks.shape[1:], xp.float32)  # small whole numbers: exact
+    window = xp.zeros(size, xp.float32)  # small whole numbers: exact
     for i in range(start, stop):
         while last < min(len(masks), i + c + 1):
             window += masks[last]
@@ -493,6 +502,76 @@ def temporal_mean(masks: Array, c: int = 5, start: int = 0, stop: int | None = N
             first += 1
         xp.divide(window, xp.float32(last - first), out=result[i - start])
     return result
+
+
+def keep_lamps(weights: Array, frames: Array, *, threshold: float = 200.0) -> tuple[Array, Array]:
+    """Give moving lamps their full importance, and say where the night's own brightness is to be kept.
+
+    A lamp that moves fast is at a pixel in few frames, so the mean over time gives it little importance: it
+    would come out dim and washed out.
+
+    Parameters
+    ----------
+    weights : ndarray, shape (..., H, W), float in [0, 1]
+        Importance, NumPy or CuPy.
+    frames : ndarray, shape (..., C, H, W), float, grey levels
+        The night frames that it belongs to.
+    threshold : float
+        Grey levels of the brightest channel, above 0, from which a moving thing is wholly a lamp; from half
+        of them on it is one in part. ``inf``: nothing is a lamp.
+
+    Returns
+    -------
+    weights : ndarray, shape (..., H, W), float32 in [0, 1]
+        New array on the same device: raised where lamps move; where it was 0 it is 0.
+    target_share : ndarray, shape (..., H, W), float32 in [0, 1]
+        On the same device: share of the night in the picture that the reconstruction is pulled to, see
+        `gpufuse.mixing.mixed_divergence`; 0 where there is no moving lamp.
+
+    Raises
+    ------
+    TypeError
+        If the arrays are not on one device, or are no real numbers.
+    ValueError
+        If shapes do not fit, or `threshold` is not above 0.
+
+    Notes
+    -----
+    ``s = clip(2 m / threshold - 1, 0, 1)`` with ``m = max_c N``. ``W' = max(W, s)`` where ``W > 0``, else W;
+    the target share is ``W' s``. Synchronises: no; values are not looked at.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> night = numpy.array([[[250.0, 150.0, 90.0, 250.0]]], numpy.float32)
+    >>> weights = numpy.array([[0.25, 0.25, 0.25, 0.0]], numpy.float32)
+    >>> keep_lamps(weights, night)
+    (array([[1.  , 0.5 , 0.25, 0.  ]], dtype=float32), array([[1.  , 0.25, 0.  , 0.  ]], dtype=float32))
+    """
+    xp = array_module(weights, frames)
+    weights = check_levels(weights, name="weights", axes="(..., H, W)", check_values=False)
+    frames = check_levels(frames, name="frames", axes="(..., H, W)", check_values=False)
+    if frames.ndim < 3 or frames.shape[:-3] + frames.shape[-2:] != weights.shape or not frames.shape[-3]:
+        raise ValueError(
+            "weights, frames: expected shapes (..., H, W) and (..., C, H, W), "
+            f"got {tuple(weights.shape)} and {tuple(frames.shape)}; give the frames that the weights belong to"
+        )
+    if not threshold > 0:
+        raise ValueError(
+            f"threshold: expected a number of grey levels above 0, got {threshold}; inf switches it off"
+        )
+    twin: Any
+    if xp is numpy:
+        from gpufuse.kernels_cpu import lamps as twin
+    else:
+        from gpufuse.kernels_cuda import lamps as twin
+    count = math.prod(weights.shape[:-2])
+    kept, share = twin.keep_lamps(
+        weights.reshape(count, *weights.shape[-2:]),
+        frames.reshape(count, *frames.shape[-3:]),
+        float(threshold),
+    )
+    return kept.reshape(weights.shape), share.reshape(weights.shape)
 
 
 def smoothed(image: Array, sigma: float) -> Array:

@@ -14,6 +14,7 @@ __all__ = [
     "apply_affine",
     "blend_moments",
     "fit_affine",
+    "luminance_moments",
     "shared_fits",
 ]
 
@@ -101,6 +102,56 @@ def blend_moments(image: Array, day: Array, night: Array, importance: Array) -> 
     u = image.astype(numpy.float64)
     v = (share * night + (numpy.float32(1.0) - share) * day).astype(numpy.float64)
     return xp.stack([term.sum(axis=(-2, -1)) for term in (u, u * u, v, u * v)], axis=-1)
+
+
+def luminance_moments(image: Array, day: Array, night: Array, importance: Array) -> Array:
+    """Sums of a fit with one scale for all channels, found on the luminance, and a shift for each.
+
+    Parameters
+    ----------
+    image, day, night, importance
+        As in `blend_moments`.
+
+    Returns
+    -------
+    ndarray, shape (T, C, 4), float64
+        To be used as those of `blend_moments`: the means are the channel's own, variance and covariance those of
+        the luminance, ``0.299 R + 0.587 G + 0.114 B`` (ITU-R BT.601). Channels that are scaled alike keep
+        their hue where each would find a scale of its own.
+
+    Notes
+    -----
+    Synchronises: no.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> u = numpy.array([-1.0, 0.0, 1.0], numpy.float32) * numpy.ones((1, 3, 1, 1), numpy.float32)
+    >>> day = 5 + u[0] * numpy.array([2.0, 1.0, 1.0], numpy.float32)[:, None, None]
+    >>> sums = luminance_moments(u, day, u, numpy.zeros((1, 1, 3), numpy.float32))
+    >>> scale, shift = affine_from_moments(sums, 3)
+    >>> scale.round(3).tolist(), shift.round(3).tolist()
+    ([[1.299, 1.299, 1.299]], [[5.0, 5.0, 5.0]])
+    """
+    moments = blend_moments(image, day, night, importance)
+    if image.shape[1] != 3:
+        return moments
+    luma = blend_moments(_luminance(image), _luminance(day), _luminance(night), importance)
+    count = image.shape[-2] * image.shape[-1]
+    sum_u, _, sum_v, _ = (moments[..., k] for k in range(4))
+    luma_u, luma_uu, luma_v, luma_uv = (luma[..., k] for k in range(4))
+    result = moments.copy()
+    result[..., 1] = luma_uu - (luma_u * luma_u - sum_u * sum_u) / count
+    result[..., 3] = luma_uv - (luma_u * luma_v - sum_u * sum_v) / count
+    return result
+
+
+def _luminance(picture: Array) -> Array:
+    """One channel of a colour picture, on an axis of its own."""
+    xp = array_module(picture)
+    red, green, blue = (picture[..., k : k + 1, :, :] for k in range(3))
+    luma = numpy.float32(0.299) * red + numpy.float32(0.587) * green + numpy.float32(0.114) * blue
+    return xp.ascontiguousarray(luma, dtype=numpy.float32)
 
 
 def affine_from_moments(moments: Array, count: int) -> tuple[Array, Array]:

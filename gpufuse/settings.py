@@ -18,9 +18,10 @@ __all__ = ["Settings"]
 
 @dataclass(frozen=True)
 class Settings:
-    """Parameters of the fusion; the defaults are the paper's where the paper gives one.
+    """Parameters of the fusion.
 
-    Thresholds are in grey levels (255 = white) for every input depth, lengths in pixels or frames.
+    Thresholds are in grey levels (255 = white) for every input depth, lengths in pixels or frames. The defaults are
+    the paper's, except where figures and pictures spoke for another; `paper` has the paper's throughout.
 
     Attributes
     ----------
@@ -51,17 +52,32 @@ class Settings:
     c : int
         Video: extent of influence of a motion mask, frames either way.
     importance_gain : float
-        Video: factor on the temporal mean before it is cut at 1.
-    night_gain : float
-        Factor on the night's gradients.
+        Video: factor on the temporal mean before it is cut at 1 (the paper: 1). What moves fast is at a place for few
+        frames, and its mean is small.
+    lamp_threshold : float
+        Video: brightness at which a light that moves keeps its full importance, and draws the
+        reconstruction to its own colour, grey levels; ``inf`` (the paper): there are no lamps.
+    night_gain : float or None
+        Factor on the night's gradients (the paper: 1); None (``auto``): 1 for pictures, and for video a gain on
+        what is dark, measured from the contrast of night and day (`gpufuse.mixing.contrast_lift`).
     larger_where_zero : bool
         Video and dynamic scene: where the importance is 0, take the larger gradient.
+    larger_threshold : float or None
+        Least gradient of the night that is taken there, grey levels per pixel; None (``auto``): follows the noise
+        of the first frames (`gpufuse.mixing.night_floor`); 0: the paper.
     method : {"multigrid", "dct"}
         Solver of the Poisson equation.
     cycles : int
         Multigrid: V-cycles after the nested iteration.
+    data_weight : float or None
+        How strongly the reconstruction is pulled towards day and night themselves, per square pixel: shapes
+        up to ``1 / sqrt(data_weight)`` pixels keep their gradients, larger ones keep the day's brightness. None
+        (``auto``): 2500 over the number of pixels, at most 0.05. 0 (the paper): not at all.
     padding : {"none", "square"}
         ``square``: pad to the next power-of-two square before gradients are taken, as in the paper.
+    fit : {"channels", "luminance"}
+        What the colour fit looks at: each channel by itself (the paper), or one scale for all, by luminance. Used
+        where `data_weight` is 0: a picture that was pulled is in grey levels already.
     fit_window : int or None
         Video: frames that share one colour fit; None: 2c + 1; 1: frame by frame.
 
@@ -90,12 +106,16 @@ class Settings:
     motion_threshold: float | None = None
     motion_from: Literal["intensity", "gradient"] = "intensity"
     c: int = 5
-    importance_gain: float = 1.0
-    night_gain: float = 1.0
+    importance_gain: float = 2.0
+    lamp_threshold: float = 150.0
+    night_gain: float | None = None
     larger_where_zero: bool = True
+    larger_threshold: float | None = None
     method: Literal["multigrid", "dct"] = "multigrid"
     cycles: int = 2
+    data_weight: float | None = None
     padding: Literal["none", "square"] = "none"
+    fit: Literal["channels", "luminance"] = "channels"
     fit_window: int | None = None
 
     def __post_init__(self) -> None:
@@ -117,6 +137,29 @@ class Settings:
         """
         _check_names(changes)
         return dataclasses.replace(self, **changes)
+
+    @classmethod
+    def paper(cls, **changes: Any) -> Settings:
+        """Return the paper's own values, where it gives one, with some of them changed.
+
+        Parameters
+        ----------
+        **changes
+            As of `replace`.
+
+        Raises
+        ------
+        ConfigError
+            For an unknown name or a bad value.
+
+        Examples
+        --------
+        >>> Settings.paper().data_weight
+        0.0
+        """
+        values: dict[str, Any] = {"importance_gain": 1.0, "night_gain": 1.0}
+        values |= {"lamp_threshold": math.inf, "larger_threshold": 0.0, "data_weight": 0.0}
+        return cls().replace(**(values | changes))
 
     @classmethod
     def from_toml(cls, path: str | Path) -> Settings:
@@ -172,12 +215,15 @@ class Settings:
         return self.replace(**{name: _parsed(name, text, kinds[name]) for name, text in changes.items()})
 
 
-_AT_LEAST = {"fit_window": 1, "sigma": 0.01, "brightness_threshold": 0.001, "difference_span": 0.001}
+_AT_LEAST = {
+    "fit_window": 1, "sigma": 0.01, "brightness_threshold": 0.001, "difference_span": 0.001,
+    "lamp_threshold": 1,
+}  # fmt: skip
 _AT_MOST = {
     "importance_gain": 1e6, "night_gain": 1e6, "feather": 1000, "difference_smoothing": 1000,
-    "gradient_threshold": 1e6, "intensity_threshold": 1e6, "motion_threshold": 1e6,
+    "gradient_threshold": 1e6, "larger_threshold": 1e6, "intensity_threshold": 1e6, "motion_threshold": 1e6,
     "difference_threshold": 1e6, "difference_span": 1e6, "passes": 100, "cycles": 100,
-    "c": 10000, "fit_window": 20001,
+    "c": 10000, "fit_window": 20001, "data_weight": 1e6,
 }  # fmt: skip
 
 

@@ -3,7 +3,8 @@
 A stream is an iterator of tuples of arrays, all with one number of frames along their first axis. A
 temporal stage asks for `windows` of it: every frame is in the core of exactly one window, and each
 window brings the frames around its core that exist. A stage that computes each frame from those
-neighbours alone gives the same bits for every chunk length. Memory is bounded by the chunk and the halos.
+neighbours alone gives the same bits for every chunk length. Memory is bounded by the chunk and the halos; on the
+host nothing is copied, for a window is a list of views.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
+
+import numpy
 
 from gpufuse.arrays import Array, array_module
 
@@ -26,23 +29,35 @@ class Piece:
 
     Attributes
     ----------
-    frames : ndarray, shape (T, ...)
-        Halo before, core, halo after.
+    parts : tuple of ndarray, shape (T, ...)
+        Halo before, core, halo after, in order: views of the chunks they came in.
     start, stop : int
         The core is ``frames[start:stop]``.
     halo : tuple of int
         Frames wanted before and after the core.
     """
 
-    frames: Array
+    parts: tuple[Array, ...]
     start: int
     stop: int
     halo: tuple[int, int]
 
     @property
+    def frames(self) -> Array:
+        """Halo before, core, halo after in one array; a copy unless they lie in one chunk."""
+        return _joined(self.parts)
+
+    @property
+    def stack(self) -> Array | list[Array]:
+        """The same frames as kernels take them: on the host a list, for which nothing is copied."""
+        if array_module(*self.parts) is not numpy:
+            return self.frames
+        return [frame for part in self.parts for frame in part]
+
+    @property
     def core(self) -> Array:
-        """The core frames."""
-        return self.frames[self.start : self.stop]
+        """The core frames; a view where they are one chunk, as in all windows that `windows` makes."""
+        return _joined(_cut(self.parts, self.start, self.stop))
 
     def part(self, first: int, last: int) -> Piece:
         """Cut out some core frames with their halo.
@@ -58,8 +73,23 @@ class Piece:
             Of views.
         """
         start, stop = self.start + first, self.start + last
-        low, high = max(0, start - self.halo[0]), min(len(self.frames), stop + self.halo[1])
-        return Piece(self.frames[low:high], start - low, stop - low, self.halo)
+        low, high = max(0, start - self.halo[0]), min(sum(map(len, self.parts)), stop + self.halo[1])
+        return Piece(_cut(self.parts, low, high), start - low, stop - low, self.halo)
+
+
+def _cut(parts: Iterable[Array], start: int, stop: int) -> tuple[Array, ...]:
+    """Views of the frames start .. stop - 1, counted through all parts."""
+    kept = []
+    first = 0
+    for part in parts:
+        if first < stop and first + len(part) > start:
+            kept.append(part[max(start - first, 0) : stop - first])
+        first += len(part)
+    return tuple(kept)
+
+
+def _joined(parts: tuple[Array, ...]) -> Array:
+    return parts[0] if len(parts) == 1 else array_module(*parts).concatenate(parts)
 
 
 @dataclass(frozen=True)
@@ -98,26 +128,22 @@ class Window:
 
 
 class _Track:
-    """Frames of one array by their index in the clip; the oldest are forgotten when told so."""
+    """Chunks of one array; the oldest are forgotten when told so."""
 
     def __init__(self) -> None:
-        self._chunks: deque[tuple[int, Array]] = deque()
+        self._first = 0  # index in the clip of the first frame that is kept
+        self._chunks: deque[Array] = deque()
 
-    def append(self, first: int, frames: Array) -> None:
-        self._chunks.append((first, frames))
+    def append(self, frames: Array) -> None:
+        self._chunks.append(frames)
 
-    def take(self, start: int, stop: int) -> Array:
-        """Frames start .. stop - 1; a view where they lie in one chunk."""
-        parts = [
-            frames[max(start - first, 0) : stop - first]
-            for first, frames in self._chunks
-            if first < stop and first + len(frames) > start
-        ]
-        return parts[0] if len(parts) == 1 else array_module(*parts).concatenate(parts)
+    def take(self, start: int, stop: int) -> tuple[Array, ...]:
+        """Views of the frames start .. stop - 1."""
+        return _cut(self._chunks, start - self._first, stop - self._first)
 
     def forget(self, before: int) -> None:
-        while self._chunks and self._chunks[0][0] + len(self._chunks[0][1]) <= before:
-            self._chunks.popleft()
+        while self._chunks and self._first + len(self._chunks[0]) <= before:
+            self._first += len(self._chunks.popleft())
 
 
 def windows(stream: Iterable[tuple[Array, ...]], *halos: tuple[int, int]) -> Iterator[Window]:
@@ -133,18 +159,19 @@ def windows(stream: Iterable[tuple[Array, ...]], *halos: tuple[int, int]) -> Ite
     Yields
     ------
     Window
-        Cores that follow each other without gap; fewer halo frames at the two ends of the stream.
+        One for each chunk, which is its core, as soon as the halo after it is there; fewer halo frames at the two
+        ends of the stream.
 
     Examples
     --------
     >>> import numpy
     >>> stream = [(numpy.arange(3),), (numpy.arange(3, 5),)]
     >>> [(w.first, w.pieces[0].frames.tolist(), w.pieces[0].core.tolist()) for w in windows(stream, (1, 1))]
-    [(0, [0, 1, 2], [0, 1]), (2, [1, 2, 3, 4], [2, 3]), (4, [3, 4], [4])]
+    [(0, [0, 1, 2, 3], [0, 1, 2]), (3, [2, 3, 4], [3, 4])]
     """
     tracks = [_Track() for _ in halos]
-    before = max(halo[0] for halo in halos)
     after = max(halo[1] for halo in halos)
+    waiting: deque[int] = deque()  # ends of the chunks that have been in no core
     start = end = 0
 
     def cut(stop: int) -> Window:
@@ -154,19 +181,24 @@ def windows(stream: Iterable[tuple[Array, ...]], *halos: tuple[int, int]) -> Ite
             pieces.append(Piece(track.take(low, high), start - low, stop - low, (ahead, behind)))
         return Window(start, tuple(pieces))
 
-    for chunk in stream:
-        for track, frames in zip(tracks, chunk, strict=True):
-            if len(frames):
-                track.append(end, frames)
-        end += len(chunk[0])
-        stop = end - after
-        if stop > start:
+    def ready(reach: int) -> Iterator[Window]:
+        nonlocal start
+        while waiting and waiting[0] <= reach:
+            stop = waiting.popleft()
             yield cut(stop)
             start = stop
-            for track in tracks:
-                track.forget(start - before)
-    if end > start:
-        yield cut(end)
+            for track, (ahead, _) in zip(tracks, halos, strict=True):
+                track.forget(start - ahead)
+
+    for chunk in stream:
+        if not len(chunk[0]):
+            continue
+        for track, frames in zip(tracks, chunk, strict=True):
+            track.append(frames)
+        end += len(chunk[0])
+        waiting.append(end)
+        yield from ready(end - after)
+    yield from ready(end)
 
 
 def worked(

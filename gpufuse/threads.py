@@ -17,6 +17,10 @@ from typing import Any
 
 __all__ = ["for_bands", "get_threads", "set_threads"]
 
+_BANDS_PER_THREAD = 4
+"""Reading and writing take turns with the kernels on the same cores: with one band for each thread, the thread that
+was interrupted keeps the others waiting."""
+
 
 def _available_cores() -> int:
     """Cores this process may run on (a container or `taskset` may allow fewer than there are)."""
@@ -112,16 +116,21 @@ def for_bands(kernel: Callable[..., Any], count: int, *arguments: Any, minimum: 
     *arguments
         Passed on unchanged.
     minimum : int
-        Fewest items worth a thread of their own.
+        Fewest items worth a thread of their own, and a band.
     """
     workers = _workers
-    bands = max(1, min(workers.count, count // max(1, minimum)))
-    edges = [count * band // bands for band in range(bands + 1)]
-    if bands == 1:
+    threads = max(1, min(workers.count, count // max(1, minimum)))
+    if threads == 1:
         kernel(0, count, *arguments)
         return
-    pool = workers.pool()
-    others = [pool.submit(kernel, start, stop, *arguments) for start, stop in pairwise(edges[1:])]
-    kernel(edges[0], edges[1], *arguments)
+    bands = min(_BANDS_PER_THREAD * threads, count // max(1, minimum))
+    waiting = iter(list(pairwise(count * band // bands for band in range(bands + 1))))
+
+    def work() -> None:
+        for start, stop in waiting:  # whoever is free takes the next one
+            kernel(start, stop, *arguments)
+
+    others = [workers.pool().submit(work) for _ in range(threads - 1)]
+    work()
     for other in others:
         other.result()

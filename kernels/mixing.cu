@@ -9,13 +9,15 @@ struct MixingPixel {
     float night[C];
     float day[C];
     float importance;
+    float target_share;
     unsigned char day_only;
 };
 
-template <int C>
+template <int C, bool PULLED>
 __device__ __forceinline__ MixingPixel<C> mixing_pixel(
     const float* __restrict__ day, const float* __restrict__ night, const float* __restrict__ importance,
-    const unsigned char* __restrict__ day_only, size_t plane, size_t i, bool has_day_only)
+    const unsigned char* __restrict__ day_only, const float* __restrict__ target_share, size_t plane,
+    size_t i, bool has_day_only)
 {
     MixingPixel<C> pixel;
 #pragma unroll
@@ -24,20 +26,41 @@ __device__ __forceinline__ MixingPixel<C> mixing_pixel(
         pixel.day[c] = day[c * plane + i];
     }
     pixel.importance = importance[i];
+    pixel.target_share = PULLED ? target_share[i] : 0.0f;
     pixel.day_only = has_day_only ? day_only[i] : 0;
     return pixel;
 }
 
-// rhs = div G,  G = w g N + (1 - w) D  with N, D the forward differences of night and day, g the gain and w
-// the importance. With larger_where_zero, where w is exactly 0: w = 1 if g^2 |N|^2 > |D|^2 (sums over
-// channels and both directions), else 0. Where day_only is set, w = 0 has the last word.
+// Grey levels that the lift adds to all channels of a pixel: extra m / (1 + m / span), m the brightest
+// channel, at least 0. Relative error 2^-21. The last product is not for fma: equal levels shall gain alike.
+template <int C>
+__device__ __forceinline__ float gained_levels(const MixingPixel<C>& pixel, float extra, float span)
+{
+    float brightest = 0.0f;
+#pragma unroll
+    for (int c = 0; c < C; c++)
+        brightest = fmaxf(brightest, pixel.night[c]);
+    return __fmul_rn(__fmul_rn(extra, span), __fdividef(brightest, span + brightest));
+}
+
+// rhs = div G - data_weight (d + s (n - d)),  G = w g N + (1 - w) D  with N, D the forward differences of
+// n and d, the levels of night and day, g the gain and w the importance. With larger_where_zero, where w is
+// exactly 0: w = 1 if g^2 |N|^2 > max(|D|^2, night_floor^2) (sums over channels and both directions), else 0.
+// Where day_only is set, w = 0 has the last word. LIFTED: where the importance is not 0, N has the difference
+// of gained_levels added, one for all channels, and is that of a brighter picture. PULLED: there is a
+// data_weight.
 //
-//   day         (days, C, H, W) grey levels; days is 1 or frames
-//   night       (frames, C, H, W) grey levels
-//   importance  (frames, H, W) in [0, 1]
-//   day_only    (frames, H, W) 0 or 1; not read unless has_day_only
-//   rhs         (frames, C, H, W) out, grey levels per pixel^2
-//   rows        rows of a segment
+//   day           (days, C, H, W) grey levels; days is 1 or frames
+//   night         (frames, C, H, W) grey levels
+//   importance    (frames, H, W) in [0, 1]
+//   day_only      (frames, H, W) 0 or 1; not read unless has_day_only
+//   target_share  (frames, H, W) s in [0, 1]; not read unless PULLED
+//   lift          (1) from 1; not read unless LIFTED. Read here, so that nobody waits for it
+//   night_floor   (1) from 0, grey levels per pixel, likewise; not read unless has_night_floor
+//   rhs           (frames, C, H, W) out, grey levels per pixel^2
+//   rows          rows of a segment
+//   lift_span     grey levels
+//   data_weight   per pixel^2
 //
 // One thread walks down one column of a segment: the G^y of the row above stays in registers, the row after
 // the next is loaded ahead. Neighbours in x come from the lanes beside; lane 0 only gives its G^x to the
@@ -52,12 +75,15 @@ __device__ __forceinline__ MixingPixel<C> mixing_pixel(
 // Cost per pixel, C = 3: night 12 + importance 4 + rhs 12 = 28 bytes of memory (+ 1 with day_only, + 12 /
 // frames for a day in common, + 12 for one of each frame), 6.5 ps at 4.3 TB/s: 14 us for a frame of
 // 1920x1080. The L2 cache gives another 12 for the day, and 2 / rows of all reads again. 141 instructions
-// make 30 pixels: 5.1 ps.
-template <int C>
+// make 30 pixels: 5.1 ps. PULLED reads 4 bytes more, 7.4 ps (nothing more where the share is the importance),
+// and LIFTED nothing: with either 173 instructions, 6.2 ps, with both 192, 6.9 ps.
+template <int C, bool LIFTED, bool PULLED>
 __global__ void __launch_bounds__(32 * MIXING_WARPS) mixed_divergence(
     const float* __restrict__ day, const float* __restrict__ night, const float* __restrict__ importance,
-    const unsigned char* __restrict__ day_only, float* __restrict__ rhs,
-    int height, int width, int rows, int days, int has_day_only, int larger_where_zero, float gain)
+    const unsigned char* __restrict__ day_only, const float* __restrict__ target_share,
+    const float* __restrict__ lift, const float* __restrict__ night_floor, float* __restrict__ rhs,
+    int height, int width, int rows, int days, int has_day_only, int has_night_floor, int larger_where_zero,
+    float gain, float lift_span, float data_weight)
 {
     const int lane = threadIdx.x;
     const int first_column = (blockIdx.y * MIXING_WARPS + threadIdx.y) * MIXING_COLUMNS;
@@ -74,18 +100,26 @@ __global__ void __launch_bounds__(32 * MIXING_WARPS) mixed_divergence(
     rhs += t * C * plane + x;
     importance += t * plane + x;
     day_only += has_day_only ? t * plane + x : 0;
+    target_share += PULLED ? t * plane + x : 0;
 
     const int first = blockIdx.z * rows;
     const int last = min(first + rows, height);  // not included
     const int bottom = min(last, height - 1);    // the lowest row that is read
     int y = max(first - 1, 0);
     size_t at = (size_t)y * width;  // of the row loaded last
+    auto pixel = [&]() {
+        return mixing_pixel<C, PULLED>(
+            day, night, importance, day_only, target_share, plane, at, has_day_only != 0);
+    };
     auto next_row = [&](int row) {
         at += row <= bottom ? width : 0;  // below the bottom: the bottom once more
-        return mixing_pixel<C>(day, night, importance, day_only, plane, at, has_day_only != 0);
+        return pixel();
     };
-    MixingPixel<C> here = mixing_pixel<C>(day, night, importance, day_only, plane, at, has_day_only != 0);
+    MixingPixel<C> here = pixel();
     MixingPixel<C> below = next_row(y + 1);
+    const float extra = LIFTED ? lift[0] - 1.0f : 0.0f;
+    const float lowest = has_night_floor ? night_floor[0] : 0.0f;
+    float gained = LIFTED ? gained_levels(here, extra, lift_span) : 0.0f;
     float above[C];
 #pragma unroll
     for (int c = 0; c < C; c++)
@@ -113,21 +147,35 @@ __global__ void __launch_bounds__(32 * MIXING_WARPS) mixed_divergence(
                 day_energy = __fmaf_rn(day_x[c], day_x[c], day_energy);
                 day_energy = __fmaf_rn(day_y[c], day_y[c], day_energy);
             }
-            const float larger = night_energy * (gain * gain) > day_energy ? 1.0f : 0.0f;
-            w = w == 0.0f ? larger : w;
+            night_energy *= gain * gain;
+            const bool larger = night_energy > day_energy && night_energy > lowest * lowest;
+            w = w == 0.0f ? (larger ? 1.0f : 0.0f) : w;
         }
         if (here.day_only)
             w = 0.0f;
 
         const float rest = 1.0f - w;
         const float share = w * gain;
+        float gained_x = 0.0f, gained_y = 0.0f;  // of all channels
+        if (LIFTED) {
+            const float gained_below = gained_levels(below, extra, lift_span);
+            const float lifted = here.importance == 0.0f ? 0.0f : share;
+            gained_x = __fmul_rn(lifted, __shfl_down_sync(FULL_WARP, gained, 1) - gained);
+            gained_y = __fmul_rn(lifted, gained_below - gained);
+            gained = gained_below;
+        }
 #pragma unroll
         for (int c = 0; c < C; c++) {
-            const float gx = __fmaf_rn(share, night_x[c], __fmul_rn(rest, day_x[c]));
-            const float gy = __fmaf_rn(share, night_y[c], __fmul_rn(rest, day_y[c]));
+            const float gx = __fmaf_rn(share, night_x[c], __fmaf_rn(rest, day_x[c], gained_x));
+            const float gy = __fmaf_rn(share, night_y[c], __fmaf_rn(rest, day_y[c], gained_y));
             const float left = __shfl_up_sync(FULL_WARP, gx, 1);
+            float out = gx - left + gy - above[c];
+            if (PULLED) {
+                const float target = __fmaf_rn(here.target_share, here.night[c] - here.day[c], here.day[c]);
+                out = __fmaf_rn(-data_weight, target, out);
+            }
             if (writes && y >= first)
-                rhs[c * plane + (size_t)y * width] = gx - left + gy - above[c];
+                rhs[c * plane + (size_t)y * width] = out;
             above[c] = gy;
         }
         here = below;

@@ -79,31 +79,48 @@ def divergence(gx, gy):
     return out
 
 
-def mix(day, night, importance, larger_where_zero=False, night_gain=1.0, day_only=None):
+def lifted(night, lift, span=30.0):
+    """Night whose dark pixels have `lift` times the contrast, in grey, one pixel after the other."""
+    night = numpy.asarray(night, numpy.float64)
+    result = night.copy()
+    for y, x in numpy.ndindex(*night.shape[-2:]):
+        brightest = max(night[:, y, x].max(), 0.0)
+        result[:, y, x] += (lift - 1) * brightest / (1 + brightest / span)
+    return result
+
+
+def mix(
+    day, night, importance, larger_where_zero=False, night_gain=1.0, day_only=None, lift=1.0, night_floor=0.0
+):
     """Mixed gradient of one pair, pixel by pixel: shape (2, C, H, W), x before y."""
     g_day = numpy.array(gradient(numpy.asarray(day, numpy.float64)))
     g_night = night_gain * numpy.array(gradient(numpy.asarray(night, numpy.float64)))
+    g_lifted = night_gain * numpy.array(gradient(lifted(night, lift)))
     mixed = numpy.empty_like(g_night)
     for y, x in numpy.ndindex(*importance.shape):
         d, n, w = g_day[:, :, y, x], g_night[:, :, y, x], float(importance[y, x])
         if day_only is not None and day_only[y, x]:
             mixed[:, :, y, x] = d
         elif w == 0 and larger_where_zero:
-            mixed[:, :, y, x] = n if (n**2).sum() > (d**2).sum() else d
+            mixed[:, :, y, x] = n if (n**2).sum() > max((d**2).sum(), night_floor**2) else d
         else:
-            mixed[:, :, y, x] = w * n + (1 - w) * d
+            mixed[:, :, y, x] = w * (g_lifted[:, :, y, x] if w > 0 else n) + (1 - w) * d
     return mixed
 
 
 # Reconstruction and normalisation
 
 
-def reconstruct(rhs):
-    """Solution of the 5-point Poisson equation with Neumann border and mean 0, by cosine transform."""
+def reconstruct(rhs, data_weight=0.0):
+    """Solution of ``laplacian(u) - data_weight u = rhs`` with Neumann border, by cosine transform.
+
+    Without a data weight it is the one of mean 0.
+    """
     spectrum = scipy.fft.dctn(numpy.asarray(rhs, numpy.float64), axes=(-2, -1))
     rows, columns = (2 * numpy.cos(numpy.pi * numpy.arange(n) / n) - 2 for n in rhs.shape[-2:])
-    eigenvalues = rows[:, None] + columns
-    eigenvalues[0, 0] = numpy.inf
+    eigenvalues = rows[:, None] + columns - data_weight
+    if data_weight == 0:
+        eigenvalues[0, 0] = numpy.inf
     return scipy.fft.idctn(spectrum / eigenvalues, axes=(-2, -1))
 
 
@@ -221,17 +238,23 @@ def padded_to_square(picture):
     return numpy.pad(picture, border, mode="edge")
 
 
-def reconstructed(day, night, importance, square=False, **mixing):
+def reconstructed(day, night, importance, square=False, data_weight=0.0, target_share=None, **mixing):
     height, width = night.shape[-2:]
+    target_share = importance if target_share is None else target_share
     if square:
-        day, night, importance = (padded_to_square(p) for p in (day, night, importance))
+        day, night, importance, target_share = (
+            padded_to_square(p) for p in (day, night, importance, target_share)
+        )
     gx, gy = mix(day, night, importance, **mixing)
-    return reconstruct(divergence(gx, gy))[..., :height, :width]
+    rhs = divergence(gx, gy) - data_weight * blend(day, night, target_share)
+    return reconstruct(rhs, data_weight)[..., :height, :width]
 
 
-def algorithm_1(day, night, importance, square=False, **mixing):
+def algorithm_1(day, night, importance, square=False, data_weight=0.0, **mixing):
     """Fused picture in levels, not clipped and not rounded."""
-    u = reconstructed(day, night, importance, square, **mixing)
+    u = reconstructed(day, night, importance, square, data_weight, **mixing)
+    if data_weight:
+        return u
     target = blend(day, night, importance)
     fused = []
     for plane, wanted in zip(u, target, strict=True):
@@ -240,14 +263,38 @@ def algorithm_1(day, night, importance, square=False, **mixing):
     return numpy.array(fused)
 
 
+def automatic_weight(picture):
+    """Data weight of the default settings: a length that is one share of every picture."""
+    return min(0.05, 2500 / (picture.shape[-2] * picture.shape[-1]))
+
+
+def automatic_lift(day, frames):
+    """Contrast of the day over that of the night, where the first nine frames are dark."""
+    by_day = by_night = 0.0
+    strength = numpy.sqrt((numpy.array(gradient(numpy.asarray(day, float))) ** 2).sum(axis=(0, 1)))
+    for frame in frames[:9]:
+        dark = frame.max(axis=0) < 40
+        by_day += strength[dark].sum()
+        by_night += numpy.sqrt((numpy.array(gradient(frame)) ** 2).sum(axis=(0, 1)))[dark].sum()
+    return float(numpy.clip(by_day / by_night, 1, 4)) if by_night > 0 else 1.0
+
+
+def automatic_floor(frames):
+    """Four times the median gradient of the first nine frames, at least 8."""
+    strength = [numpy.sqrt((numpy.array(gradient(frame)) ** 2).sum(axis=(0, 1))) for frame in frames[:9]]
+    return max(8.0, 4 * float(numpy.median(strength)))
+
+
+def keep_lamps(weights, frame, threshold):
+    """Importance with lamps that move, and how far the picture is drawn to the night."""
+    bright = numpy.clip((frame.max(axis=0) - threshold / 2) / (threshold / 2), 0, 1)
+    kept = numpy.where(weights > 0, numpy.maximum(weights, bright), weights)
+    return kept, kept * bright
+
+
 def algorithm_2(day, frames, *, c=5, passes=2, threshold=None, fit_window=None, larger_where_zero=True):
-    """Fused clip in levels, not clipped and not rounded."""
-    smooth = numpy.asarray(frames, numpy.float64)
-    for _ in range(passes):
-        smooth, _ = susan3d(smooth)
-    if threshold is None:
-        threshold = noise_threshold(changes(smooth))
-    weights = temporal_mean(motion_masks(smooth, threshold), c)
+    """Fused clip with the paper's settings, in levels, not clipped and not rounded."""
+    smooth, weights = weighted(frames, c, passes, threshold)
     u = [
         reconstructed(day, frame, w, larger_where_zero=larger_where_zero)
         for frame, w in zip(smooth, weights, strict=True)
@@ -261,6 +308,31 @@ def algorithm_2(day, frames, *, c=5, passes=2, threshold=None, fit_window=None, 
         c1, c2 = fit_affine([u[k][channel] for k in shared], [targets[k][channel] for k in shared])
         fused[i, channel] = c1 * u[i][channel] + c2
     return fused
+
+
+def weighted(frames, c, passes, threshold=None):
+    """Denoised frames and their importance."""
+    smooth = numpy.asarray(frames, numpy.float64)
+    for _ in range(passes):
+        smooth, _ = susan3d(smooth)
+    if threshold is None:
+        threshold = noise_threshold(changes(smooth))
+    return smooth, temporal_mean(motion_masks(smooth, threshold), c)
+
+
+def pulled_clip(
+    day, frames, *, c=5, passes=2, importance_gain=2.0, data_weight=None, lamp_threshold=150.0, **mixing
+):
+    """Fused clip with a pull towards day and lamps, in levels, not clipped and not rounded."""
+    smooth, weights = weighted(frames, c, passes)
+    mixing.setdefault("lift", automatic_lift(day, smooth))
+    mixing.setdefault("night_floor", automatic_floor(smooth))
+    weight = automatic_weight(day) if data_weight is None else data_weight
+    fused = []
+    for frame, w in zip(smooth, weights, strict=True):
+        w, share = keep_lamps(numpy.clip(importance_gain * w, 0, 1), frame, lamp_threshold)
+        fused.append(reconstructed(day, frame, w, False, weight, share, larger_where_zero=True, **mixing))
+    return numpy.array(fused)
 
 
 def to_uint8(levels):

@@ -97,7 +97,7 @@ def test_enhance_does_what_the_library_does(folder: Path) -> None:
         found = [numpy.moveaxis(frame.levels, 0, -1) for frame in clip]
     assert len(found) == len(expected) == 12
     error = numpy.mean((numpy.stack(found) - 255 * numpy.stack(expected)) ** 2)
-    assert 10 * numpy.log10(255**2 / error) > 33  # only the codec stands between them
+    assert 10 * numpy.log10(255**2 / error) > 30  # only the codec stands between them
 
 
 def test_enhance_writes_comparison_and_importance(folder: Path) -> None:

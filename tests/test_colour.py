@@ -4,11 +4,13 @@ import numpy
 import pytest
 
 from gpufuse import normalise
+from gpufuse.arrays import ImageFormat, from_levels
 from gpufuse.colour import (
     MATRICES,
     Colour,
     default_matrix,
     levels_to_nv12,
+    levels_to_pixels,
     levels_to_yuv,
     yuv_to_levels,
 )
@@ -206,6 +208,19 @@ def test_one_of_scale_and_shift_is_enough():
     by_shift = levels_to_nv12(levels, "bt601", shift=numpy.full(3, 50.0))
     numpy.testing.assert_array_equal(by_scale, by_shift)
     numpy.testing.assert_array_equal(by_scale, levels_to_nv12(levels + 50, "bt601"))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 50), (37, 61)])
+def test_pixels_are_those_of_all_final_pictures(size):
+    halves = numpy.linspace(-3, 259, 3 * size[0] * size[1])
+    levels = halves.astype(numpy.float32).reshape(3, *size)
+    levels.flat[:3] = 0.5, 1.5, 254.5
+    expected = from_levels(levels, ImageFormat(numpy.dtype(numpy.uint8), True))
+    for form in (levels, numpy.asfortranarray(levels), levels.astype(">f4")):
+        form.flags.writeable = False
+        found = levels_to_pixels(form)
+        assert found.dtype == numpy.uint8
+        numpy.testing.assert_array_equal(found, expected)
 
 
 def test_a_batch_of_no_frames():

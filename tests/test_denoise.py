@@ -160,6 +160,38 @@ def test_pieces_with_halos_give_equal_bits(count, cuts):
         numpy.testing.assert_array_equal(found, expected[start:stop])
 
 
+def test_a_list_of_frames_gives_equal_bits():
+    frames = clip("outliers", (6, 3, 11, 70))
+    options = {"sigma": 15.0, "threshold": 20.0}
+    expected = denoise.susan3d_pass(frames, 1, 5, **options)
+    numpy.testing.assert_array_equal(denoise.susan3d_pass(list(frames), 1, 5, **options), expected)
+    kinds = [frame.copy() for frame in frames]  # frames of chunks that are not all of one kind
+    kinds[0].flags.writeable = False
+    kinds[2] = numpy.asfortranarray(kinds[2])
+    numpy.testing.assert_array_equal(denoise.susan3d_pass(kinds, 1, 5, **options), expected)
+
+
+def test_vectors_are_as_wide_as_they_are_asked_to_be():
+    """The attribute that asks for them is no public word of llvmlite: it must still be written down."""
+    from numba import njit
+
+    from gpufuse.kernels_cpu._compile import wide_vectors
+
+    @njit
+    def narrow(values):
+        return values.sum()
+
+    @njit
+    def wide(values):
+        wide_vectors()
+        return values.sum()
+
+    for function, expected in ((narrow, False), (wide, True)):
+        assert function(numpy.arange(4.0)) == 6
+        (code,) = function.inspect_llvm().values()
+        assert ('"prefer-vector-width"="512"' in code) == expected
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
 def test_bits_do_not_depend_on_threads(threads, count):
     frames = clip("outliers", (3, 3, 37, 61))

@@ -42,7 +42,8 @@ def test_fuse(gpu, scene, dtype, colour):
     "settings",
     [
         {"padding": "square"}, {"method": "dct"}, {"gradient_threshold": 60.0}, {"night_gain": 1.5},
-        {"cycles": 4}, {"feather": 0.0},
+        {"cycles": 4}, {"feather": 0.0}, {"data_weight": 0.0}, {"data_weight": 0.002},
+        {"data_weight": 0.0, "fit": "luminance"},
     ],
 )  # fmt: skip
 def test_fuse_by_other_settings(gpu, scene, settings):
@@ -90,6 +91,9 @@ AREAS = [
         ({}, None), ({}, AREAS), ({"passes": 0}, None), ({"passes": 1, "c": 2, "fit_window": 1}, None),
         ({"motion_from": "gradient"}, None), ({"motion_threshold": 8.0, "importance_gain": 2.0}, None),
         ({"larger_where_zero": False}, None), ({"padding": "square"}, None),
+        ({"data_weight": 0.0}, AREAS), ({"data_weight": 0.0, "fit": "luminance"}, None),
+        ({"lamp_threshold": 60.0}, None), ({"night_gain": 2.0}, None),
+        ({"importance_gain": 1.0, "night_gain": 1.0, "data_weight": 0.0, "lamp_threshold": numpy.inf}, None),
     ],
 )  # fmt: skip
 def test_fuse_video(gpu, scene, settings, areas):
@@ -123,7 +127,10 @@ def levels_stream(gpu, frames, chunk):
         yield gpu.asarray(part), numpy.full(len(part), numpy.nan)
 
 
-@pytest.mark.parametrize("settings", [{}, {"motion_threshold": 5.0}, {"importance_gain": 1.5}])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"motion_threshold": 5.0}, {"importance_gain": 1.0}, {"data_weight": 0.0, "night_gain": 1.0}],
+)
 def test_nothing_is_copied_to_the_host(gpu, scene, no_host_copy, settings):
     """From the levels of frames to the codes of an encoder; and nobody waits, for to wait is to copy or to ask."""
     from gpufuse.colour import levels_to_nv12
@@ -211,7 +218,8 @@ def test_the_chunk_follows_the_memory(gpu):
 
 
 @pytest.mark.parametrize("chunk", [4, 16])
-def test_memory_is_what_the_length_of_chunks_counts_on(gpu, make_street, chunk, request):
+@pytest.mark.parametrize("settings", [Settings(), Settings.paper()])
+def test_memory_is_what_the_length_of_chunks_counts_on(gpu, make_street, chunk, settings, request):
     if request.config.getoption("--gpu"):
         pytest.skip("the pool of a GPU keeps more than is in use")
     from gpufuse.colour import levels_to_nv12
@@ -222,14 +230,17 @@ def test_memory_is_what_the_length_of_chunks_counts_on(gpu, make_street, chunk, 
     scene = make_street(72, 96, chunk)
     day, frames = gpu.asarray(scene.day), scene.night
     before, gpu.memory.peak = gpu.memory.used, 0
-    chunks = prefetch(levels_stream(gpu, numpy.concatenate([frames] * 5), chunk), 2)
+    # So many that each stage has what it waits for.
+    chunks = prefetch(levels_stream(gpu, numpy.concatenate([frames] * 8), chunk), 2)
     waiting = []  # for the encoder
-    for fused in fusion.fuse_stream(day, chunks, settings=Settings(), measure_solver=True):
+    for fused in fusion.fuse_stream(day, chunks, settings=settings, measure_solver=True):
         waiting = [*waiting[-2:], levels_to_nv12(fused.image, "bt601", scale=fused.scale, shift=fused.shift)]
     most = (gpu.memory.peak - before) / day.nbytes
     counted = fusion._DEVICE_ARRAYS * chunk + fusion._DEVICE_FRAMES_HELD
     # Small arrays are rounded up to 512 bytes, and tables count for something in so small a picture.
-    assert 0.8 * counted < most < 1.1 * counted + 10, (most, counted)
+    assert most < 1.1 * counted + 10, (most, counted)
+    if settings == Settings.paper():  # the window of the fit holds more frames than anything else
+        assert most > 0.8 * counted, (most, counted)
     multigrid.release()
 
 

@@ -14,7 +14,7 @@ import pytest
 
 import gpufuse
 from gpufuse.device import select_device
-from gpufuse.enhance import default_output, enhance
+from gpufuse.enhance import day_plate, default_output, enhance
 from gpufuse.errors import ConfigError, DeviceError, OutputError
 from gpufuse.video import ClipWriter, open_clip, write_still
 
@@ -67,6 +67,27 @@ def test_frames_do_not_depend_on_the_chunk_or_the_threads(
     assert found[0].shape == (19, 3, 45, 62)
     for other in found[1:]:
         assert (other == found[0]).all()
+
+
+def test_a_plate_of_too_few_frames_is_told(tmp_path: Path) -> None:
+    folder = tmp_path / "days"
+    folder.mkdir()
+    picture = day_picture(20, 24)
+    for k in range(14):
+        write_still(folder / f"{k}.png", picture)
+    (note,) = day_plate(folder).notes
+    assert note == (
+        "days: expected at least 15 pictures to tell traffic from street, found 14 day pictures; "
+        "look for cars in the day, or give more of it"
+    )
+    write_still(folder / "14.png", picture)
+    assert day_plate(folder).notes == ()
+    assert day_plate(folder / "14.png").notes == ()  # a plate that somebody has made
+    short = write_night(tmp_path / "short.mp4", 101, 20, 24)
+    (note,) = day_plate(short).notes
+    assert "short.mp4: expected at least 8 s to tell traffic from street, found 4.0 s of day;" in note
+    assert day_plate(write_night(tmp_path / "long.mp4", 201, 20, 24)).notes == ()
+    assert enhance(short, short, tmp_path / "out.mp4").notes == (note,)
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3])

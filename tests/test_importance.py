@@ -215,6 +215,39 @@ def test_cleaned_motion_of_pieces(scene, motion_from):
             numpy.testing.assert_array_equal(found, whole[start:stop])
 
 
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (9, 1), (2, 3), (3, 2), (31, 64), (33, 65), (97, 130)])
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_cleaned_motion_against_the_oracle(rng, threads, size, channels):
+    frames = rng.normal(60, 1, (4, channels, *size)).astype(numpy.float32)
+    frames += 40 * (rng.random((4, 1, *size)) < 0.35).astype(numpy.float32)
+    expected = oracles.motion_masks(frames, 9.0)
+    for count in (1, 2, 5):
+        threads(count)
+        numpy.testing.assert_array_equal(importance.cleaned_motion(frames, 0, 4, 9.0), expected)
+        numpy.testing.assert_array_equal(importance.cleaned_motion(list(frames), 0, 4, 9.0), expected)
+        numpy.testing.assert_array_equal(importance.cleaned_motion(list(frames[1:]), 1, 3, 9.0), expected[2:])
+
+
+@pytest.mark.parametrize("motion_from", ["intensity", "gradient"])
+def test_cleaned_motion_of_a_list(scene, motion_from):
+    frames, options = scene.night[:6], {"threshold": 5.0, "motion_from": motion_from}
+    expected = importance.cleaned_motion(frames, 0, len(frames), **options)
+    assert expected.any()
+    numpy.testing.assert_array_equal(
+        importance.cleaned_motion(list(frames), 0, len(frames), **options), expected
+    )
+    alone = importance.cleaned_motion(list(frames[:1]), 0, 1, **options)
+    assert alone.shape == expected[:1].shape
+    assert not alone.any()
+
+
+def test_cleaned_motion_leaves_read_only_frames_alone(rng):
+    frames = rng.normal(60, 9, (3, 3, 12, 17)).astype(numpy.float32)
+    expected = importance.cleaned_motion(frames, 0, 3, 9.0)
+    frames.flags.writeable = False
+    numpy.testing.assert_array_equal(importance.cleaned_motion(frames, 0, 3, 9.0), expected)
+
+
 def test_cleaned_motion_of_one_frame():
     frames = levels(1, 3, 4, 5, value=200)
     found = importance.cleaned_motion(frames, 0, 1, 1.0)
@@ -302,6 +335,12 @@ def test_temporal_mean_of_pieces(rng):
             numpy.testing.assert_array_equal(found, whole[start:stop])
 
 
+def test_temporal_mean_of_a_list(rng):
+    masks = rng.random((9, 5, 7)) < 0.4
+    expected = importance.temporal_mean(masks, 2, 3, 6)
+    numpy.testing.assert_array_equal(importance.temporal_mean(list(masks), 2, 3, 6), expected)
+
+
 def test_the_body_between_the_lamps_stays_important():
     masks = numpy.zeros((20, 1, 1), bool)
     masks[[4, 12]] = True  # head-lights, tail-lights
@@ -310,7 +349,98 @@ def test_the_body_between_the_lamps_stays_important():
     assert w[18] == 0
 
 
+# Lamps that move
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (2, 3, 1, 17), (1, 1, 13, 1), (3, 3, 31, 37), (1, 2, 64, 8)])
+@pytest.mark.parametrize("threshold", [200.0, 133.7, 0.5])
+def test_lamps_against_the_oracle(rng, shape, threshold):
+    frames = rng.uniform(-9, 270, shape).astype(numpy.float32)
+    weights = rng.choice(numpy.float32([0, 0, 1e-6, 0.25, 0.7, 1]), (shape[0], *shape[2:]))
+    kept, share = importance.keep_lamps(weights, frames, threshold=threshold)
+    assert kept.dtype == share.dtype == numpy.float32
+    for t in range(shape[0]):
+        expected = oracles.keep_lamps(weights[t], frames[t].astype(float), threshold)
+        numpy.testing.assert_allclose((kept[t], share[t]), expected, atol=1e-6)
+
+
+def test_lamps_begin_at_half_of_the_threshold_and_are_whole_at_it():
+    night = numpy.float32([[[99, 100, 150, 200, 201, 255]]])
+    kept, share = importance.keep_lamps(numpy.full((1, 6), 0.25, numpy.float32), night)
+    assert kept.tolist() == [[0.25, 0.25, 0.5, 1, 1, 1]]
+    assert share.tolist() == [[0, 0, 0.25, 1, 1, 1]]
+
+
+def test_lamps_that_do_not_move_are_left_alone():
+    kept, share = importance.keep_lamps(levels(2, 3, value=0.0), levels(3, 2, 3, value=255))
+    assert not kept.any()
+    assert not share.any()
+
+
+def test_one_bright_channel_is_a_lamp():
+    night = levels(3, 1, 1)
+    night[0] = 255
+    assert importance.keep_lamps(levels(1, 1, value=0.1), night)[0] == 1
+
+
+def test_an_infinite_threshold_keeps_no_lamps(rng):
+    weights, night = rng.random((4, 5)).astype(numpy.float32), levels(3, 4, 5, value=255)
+    kept, share = importance.keep_lamps(weights, night, threshold=numpy.inf)
+    numpy.testing.assert_array_equal(kept, weights)
+    assert not share.any()
+
+
+@pytest.mark.parametrize("leading", [(), (4,), (2, 0), (2, 3)])
+def test_lamps_in_leading_axes_any_layout_and_no_write_into_the_arguments(rng, leading):
+    frames = rng.uniform(0, 255, (*leading, 3, 5, 7)).astype(numpy.float32)
+    weights = rng.random((*leading, 5, 7)).astype(numpy.float32)
+    expected = importance.keep_lamps(weights, frames)
+    for convert in (numpy.asfortranarray, lambda a: a.astype(">f4"), lambda a: a.astype(float)):
+        given = [convert(a) for a in (weights, frames)]
+        for array in given:
+            array.flags.writeable = False
+        for part, wanted in zip(importance.keep_lamps(*given), expected, strict=True):
+            assert part.shape == weights.shape
+            assert not any(numpy.shares_memory(part, array) for array in given)
+            numpy.testing.assert_array_equal(part, wanted)
+        for array, kept in zip(given, (weights, frames), strict=True):
+            numpy.testing.assert_array_equal(array, kept)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_lamps_do_not_depend_on_threads(rng, threads, count):
+    frames = rng.uniform(0, 255, (3, 3, 67, 41)).astype(numpy.float32)
+    weights = rng.random((3, 67, 41)).astype(numpy.float32)
+    threads(1)
+    expected = importance.keep_lamps(weights, frames)
+    threads(count)
+    numpy.testing.assert_array_equal(importance.keep_lamps(weights, frames), expected)
+
+
 # Errors
+
+
+@pytest.mark.parametrize("threshold", [0, -1, numpy.nan])
+def test_lamp_threshold(threshold):
+    with pytest.raises(
+        ValueError,
+        match=f"threshold: expected a number of grey levels above 0, got {threshold}; inf switches",
+    ):
+        importance.keep_lamps(levels(2, 2), levels(3, 2, 2), threshold=threshold)
+
+
+def test_lamp_shapes():
+    for weights, frames in [
+        (levels(2, 2), levels(2, 2)),
+        (levels(2, 2), levels(3, 2, 3)),
+        (levels(2, 2), levels(1, 3, 2, 2)),
+        (levels(4, 2, 2), levels(5, 3, 2, 2)),
+        (levels(4, 2, 2), levels(4, 0, 2, 2)),
+    ]:
+        with pytest.raises(ValueError, match=r"weights, frames: expected shapes .*; give the frames that"):
+            importance.keep_lamps(weights, frames)
+    with pytest.raises(TypeError, match="expected NumPy or CuPy arrays, got list"):
+        importance.keep_lamps([[0]], levels(3, 1, 1))
 
 
 @pytest.mark.parametrize("name", ["feather"])

@@ -52,12 +52,20 @@ def on_device(cp, day, night, importance, day_only=None, **options):
     return cp.asnumpy(found)
 
 
+LIFTED_DIVERGENCE = 4 * FLOAT32_DIVERGENCE
+"""Levels of the lifted night are larger, and the factor comes from an approximate division (2^-21)."""
+
+
 def exercise(cp):
     """Reach every line of the kernel: both numbers of channels, every option, idle warps of a block."""
     rng = numpy.random.default_rng(1)
     for shape in [(2, 1, 22, 40), (1, 3, 3, 5)]:
         day, night, importance, day_only = arguments(rng, shape)
-        on_device(cp, day, night, importance, day_only, larger_where_zero=True, check_values=False)
+        for lift, data_weight in ((1.0, 0.0), (2.0, 0.1)):
+            on_device(
+                cp, day, night, importance, day_only, larger_where_zero=True, lift=lift,
+                data_weight=data_weight, check_values=False,
+            )  # fmt: skip
 
 
 @pytest.mark.parametrize("shape", SMALL)
@@ -86,6 +94,63 @@ def test_against_the_cpu(cp, rng, shape, own_day, larger_where_zero):
     numpy.testing.assert_allclose(on_device(cp, *given, **options), expected, atol=FLOAT32_DIVERGENCE)
     expected = mixing.mixed_divergence(*given[:3], **options)
     numpy.testing.assert_allclose(on_device(cp, *given[:3], **options), expected, atol=FLOAT32_DIVERGENCE)
+
+
+@pytest.mark.parametrize("shape", SMALL)
+@pytest.mark.parametrize(("lift", "data_weight"), [(1.0, 0.05), (3.0, 0.0), (3.0, 0.05)])
+@pytest.mark.parametrize("with_options", [False, True])
+def test_lift_and_pull_against_the_oracle(cp, rng, shape, lift, data_weight, with_options):
+    day, night, importance, day_only = arguments(rng, shape)
+    share = rng.random(importance.shape).astype(numpy.float32) if with_options else importance
+    options = {"larger_where_zero": with_options, "night_gain": 1.5, "lift": lift}
+    found = on_device(
+        cp, day, night, importance, day_only if with_options else None, data_weight=data_weight,
+        target_share=cp.asarray(share) if with_options else None, **options,
+    )  # fmt: skip
+    for t in range(shape[0]):
+        mask = day_only[t] if with_options else None
+        field = oracles.mix(day, night[t], importance[t], day_only=mask, **options)
+        expected = oracles.divergence(*field) - data_weight * oracles.blend(day, night[t], share[t])
+        numpy.testing.assert_allclose(found[t], expected, atol=LIFTED_DIVERGENCE)
+
+
+@pytest.mark.parametrize("shape", SMALL + LARGE)
+@pytest.mark.parametrize(
+    ("lift", "data_weight", "own_day"),
+    [(1.0, 0.05, True), (4.0, 0.0, False), (4.0, 0.05, True), (4.0, 0.05, False)],
+)
+def test_lift_and_pull_against_the_cpu(cp, rng, shape, own_day, lift, data_weight):
+    day, night, importance, day_only = arguments(rng, shape, own_day=own_day)
+    share = rng.random(importance.shape).astype(numpy.float32)
+    options = {"larger_where_zero": True, "lift": lift, "data_weight": data_weight}
+    expected = mixing.mixed_divergence(
+        day, night, importance, day_only=day_only, target_share=share, **options
+    )
+    found = on_device(cp, day, night, importance, day_only, target_share=cp.asarray(share), **options)
+    numpy.testing.assert_allclose(found, expected, atol=LIFTED_DIVERGENCE)
+
+
+def test_a_lift_on_the_device_is_read_there(cp, rng):
+    day, night, importance, _ = (cp.asarray(a) for a in arguments(rng, (2, 3, 23, 37)))
+    expected = mixing.mixed_divergence(day, night, importance, lift=2.5)
+    for lift in (cp.full((), 2.5, numpy.float32), cp.full((), 2.5, numpy.float64)):
+        with getattr(cp, "no_transfers", contextlib.nullcontext)():  # the stand-in knows what would wait
+            found = mixing.mixed_divergence(day, night, importance, lift=lift, check_values=False)
+        numpy.testing.assert_array_equal(cp.asnumpy(found), cp.asnumpy(expected))
+        field = mixing.mix_gradients(day, night, importance, lift=lift)
+        for part, wanted in zip(field, mixing.mix_gradients(day, night, importance, lift=2.5), strict=True):
+            numpy.testing.assert_array_equal(cp.asnumpy(part), cp.asnumpy(wanted))
+    one = mixing.mixed_divergence(day, night, importance, lift=cp.ones((), numpy.float32))
+    plain = mixing.mixed_divergence(day, night, importance)
+    numpy.testing.assert_array_equal(cp.asnumpy(one), cp.asnumpy(plain))
+    with pytest.raises(ValueError, match=r"lift: expected one number or an array of shape \(\), got \(2,\)"):
+        mixing.mixed_divergence(day, night, importance, lift=cp.ones(2, numpy.float32))
+
+
+def test_the_lift_is_finite_for_levels_below_zero(cp):
+    night = numpy.float32([[[[-mixing.LIFT_SPAN, 0.0]]]])
+    ones = numpy.ones((1, 1, 2), numpy.float32)
+    assert on_device(cp, night[0] * 0, night, ones, lift=2.0)[0, 0, 0, 0] == 2 * mixing.LIFT_SPAN
 
 
 def test_fractional_levels_but_for_ties(cp, rng):
@@ -133,9 +198,10 @@ def test_the_choice_is_one_for_all_channels(cp, rng):
     assert found[0, :, 0, 0].tolist() == [0, 30, 0]
 
 
-def test_each_plane_sums_to_zero(cp, rng):
+@pytest.mark.parametrize("lift", [1.0, 3.0])
+def test_each_plane_sums_to_zero(cp, rng, lift):
     given = arguments(rng, (2, 3, 43, 131))
-    found = on_device(cp, *given, larger_where_zero=True)
+    found = on_device(cp, *given, larger_where_zero=True, lift=lift)
     assert abs(found.sum(axis=(2, 3), dtype=float)).max() < 1e-2
 
 
@@ -156,9 +222,11 @@ def test_bits_do_not_depend_on_the_other_frames(cp, rng):
 @pytest.mark.parametrize("rows", [1, 2, 7, 1000])
 def test_bits_do_not_depend_on_segments(cp, rng, monkeypatch, rows):
     given = arguments(rng, (1, 3, 43, 37), levels=lambda rng, shape: rng.random(shape, numpy.float32))
-    expected = on_device(cp, *given, larger_where_zero=True)
-    monkeypatch.setattr(launcher, "_ROWS", rows)
-    numpy.testing.assert_array_equal(on_device(cp, *given, larger_where_zero=True), expected)
+    for options in ({}, {"lift": 3.0, "data_weight": 0.1}):
+        monkeypatch.undo()
+        expected = on_device(cp, *given, larger_where_zero=True, **options)
+        monkeypatch.setattr(launcher, "_ROWS", rows)
+        numpy.testing.assert_array_equal(on_device(cp, *given, larger_where_zero=True, **options), expected)
 
 
 @pytest.mark.parametrize("leading", [(), (2, 3)])
@@ -175,8 +243,13 @@ def test_pictures_without_channels_and_other_numbers_of_channels(cp, rng):
     w = rng.random((7, 9)).astype(numpy.float32)
     for shape in [(7, 9), (2, 7, 9), (4, 7, 9)]:
         day, night = whole_levels(rng, (2, *shape))
-        expected = mixing.mixed_divergence(day, night, w)
-        numpy.testing.assert_allclose(on_device(cp, day, night, w), expected, atol=FLOAT32_DIVERGENCE)
+        for options in ({}, {"lift": 2.0, "data_weight": 0.1}, {"lift": 2.0}):
+            expected = mixing.mixed_divergence(day, night, w, **options)
+            found = on_device(cp, day, night, w, **options)
+            numpy.testing.assert_allclose(found, expected, atol=LIFTED_DIVERGENCE)
+            if "lift" in options:
+                options["lift"] = cp.full((), 2.0, numpy.float32)
+                numpy.testing.assert_array_equal(on_device(cp, day, night, w, **options), found)
 
 
 def test_no_frames(cp):
@@ -216,3 +289,9 @@ def test_arrays_of_two_devices(cp):
         mixing.mixed_divergence(levels, levels, numpy.zeros((4, 5), numpy.float32))
     with pytest.raises(TypeError, match="NumPy and CuPy arrays together"):
         mixing.mixed_divergence(levels, levels, w, day_only=numpy.zeros((4, 5), bool))
+    with pytest.raises(TypeError, match="NumPy and CuPy arrays together"):
+        mixing.mixed_divergence(levels, levels, w, target_share=numpy.zeros((4, 5), numpy.float32))
+    with pytest.raises(TypeError, match="lift: expected a number"):
+        mixing.mixed_divergence(
+            numpy.zeros((4, 5)), numpy.zeros((4, 5)), numpy.zeros((4, 5)), lift=cp.ones((), numpy.float32)
+        )

@@ -13,6 +13,16 @@ from gpufuse import gradients, mixing
 
 SHAPES = [(3, 13, 17), (1, 1, 1), (3, 1, 9), (1, 8, 1), (2, 2, 2)]
 
+LIFTED_LEVELS = 4 * tolerances.FLOAT32_LEVELS
+"""Levels of the lifted night are larger: at most 255 * (1 + (lift - 1) / (1 + 255 / 40)), times the gain."""
+
+
+def expected_rhs(day, night, w, target_share=None, data_weight=0.0, **options):
+    share = w if target_share is None else target_share
+    return oracles.divergence(*oracles.mix(day, night, w, **options)) - data_weight * oracles.blend(
+        day, night, share
+    )
+
 
 def whole_levels(rng, shape):
     """Whole numbers: float32 squares and sums are exact, so ties are decided alike everywhere."""
@@ -41,6 +51,31 @@ def test_against_the_oracle(rng, shape, larger_where_zero, night_gain, with_day_
     assert rhs.dtype == numpy.float32
     assert rhs.shape == shape
     numpy.testing.assert_allclose(rhs, oracles.divergence(*expected), atol=5 * tolerances.FLOAT32_LEVELS)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("larger_where_zero", [False, True])
+@pytest.mark.parametrize("lift", [1.0, 4.0])
+@pytest.mark.parametrize("data_weight", [0.0, 0.05])
+@pytest.mark.parametrize("share", ["given", "importance"])
+@pytest.mark.parametrize("with_day_only", [False, True])
+def test_lift_and_pull_against_the_oracle(
+    rng, shape, larger_where_zero, lift, data_weight, share, with_day_only
+):
+    day, night = whole_levels(rng, shape), whole_levels(rng, shape)
+    w = some_importance(rng, shape[-2:])
+    options = {"larger_where_zero": larger_where_zero, "night_gain": 1.5, "lift": lift}
+    if with_day_only:
+        options["day_only"] = rng.random(shape[-2:]) < 0.3
+    field = mixing.mix_gradients(day, night, w, **options)
+    numpy.testing.assert_allclose(field, oracles.mix(day, night, w, **options), atol=LIFTED_LEVELS)
+    options["data_weight"] = data_weight
+    if share == "given":
+        options["target_share"] = rng.random(shape[-2:]).astype(numpy.float32)
+    rhs = mixing.mixed_divergence(day, night, w, **options)
+    assert rhs.dtype == numpy.float32
+    expected = expected_rhs(day, night, w, **options)
+    numpy.testing.assert_allclose(rhs, expected, atol=5 * LIFTED_LEVELS)
 
 
 @settings(derandomize=True, deadline=None, max_examples=30)
@@ -171,8 +206,93 @@ def test_bits_do_not_depend_on_threads(rng, threads, count):
     numpy.testing.assert_array_equal(mixing.mixed_divergence(day, night, w, larger_where_zero=True), expected)
 
 
-def test_each_plane_sums_to_zero(rng):
-    rhs = mixing.mixed_divergence(*whole_levels(rng, (2, 3, 40, 50)), some_importance(rng, (40, 50)))
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_bits_do_not_depend_on_threads_with_lift_and_pull(rng, threads, count):
+    day = whole_levels(rng, (3, 61, 37)) + numpy.float32(0.1)
+    night = whole_levels(rng, (5, 3, 61, 37)) * numpy.float32(0.3)
+    w = some_importance(rng, (5, 61, 37))
+    options = {"larger_where_zero": True, "lift": 3.0, "data_weight": 0.1, "target_share": w * w}
+    threads(1)
+    expected = mixing.mixed_divergence(day, night, w, **options)
+    threads(count)
+    numpy.testing.assert_array_equal(mixing.mixed_divergence(day, night, w, **options), expected)
+
+
+def test_no_lift_and_no_pull_is_the_papers_method_in_every_bit(rng):
+    day, night = (whole_levels(rng, (2, 3, 23, 37)) + numpy.float32(0.1)) * numpy.float32(0.3)
+    w = some_importance(rng, (23, 37))
+    expected = mixing.mixed_divergence(day, night, w, larger_where_zero=True)
+    found = mixing.mixed_divergence(
+        day, night, w, larger_where_zero=True, lift=1, data_weight=0, target_share=1 - w
+    )
+    numpy.testing.assert_array_equal(found, expected)
+    # As written in float32: every operation is rounded once here, and may be fused there.
+    plain = gradients.divergence(*mixing.mix_gradients(day, night, w, larger_where_zero=True))
+    numpy.testing.assert_allclose(found, plain, atol=tolerances.FLOAT32_LEVELS)
+
+
+@pytest.mark.parametrize("larger_where_zero", [False, True])
+def test_where_the_importance_is_zero_nothing_is_lifted(rng, larger_where_zero):
+    day, night = whole_levels(rng, (2, 3, 9, 11))
+    w = some_importance(rng, (9, 11))
+    plain = mixing.mix_gradients(day, night, w, larger_where_zero=larger_where_zero)
+    lifted = mixing.mix_gradients(day, night, w, larger_where_zero=larger_where_zero, lift=5.0)
+    still = numpy.broadcast_to(w == 0, plain[0].shape)
+    for part, other in zip(plain, lifted, strict=True):
+        numpy.testing.assert_array_equal(part[still], other[still])
+        assert (part[~still] != other[~still]).any()
+
+
+def test_dark_things_are_lifted_lamps_and_hues_stay():
+    dark, lamp = numpy.float32([[[0, 2]], [[0, 1]]]), numpy.float32([[[250, 255]], [[250, 255]]])
+    ones = numpy.ones((1, 2), numpy.float32)
+    gx, _ = mixing.mix_gradients(dark * 0, dark, ones, lift=4.0)
+    assert gx[0, 0, 0] == pytest.approx(2 * (1 + 3 / (1 + 2 / mixing.LIFT_SPAN)), abs=1e-5)
+    assert gx[0, 0, 0] == pytest.approx(2 * gx[1, 0, 0], abs=1e-5)
+    gx, _ = mixing.mix_gradients(lamp * 0, lamp, ones, lift=4.0)
+    assert 5 < gx[0, 0, 0] < 5.5
+
+
+def test_the_lift_is_finite_for_levels_below_zero():
+    night = numpy.float32([[[-mixing.LIFT_SPAN, 0.0]]])
+    gx, _ = mixing.mix_gradients(night * 0, night, numpy.ones((1, 2), numpy.float32), lift=2.0)
+    assert gx[0, 0, 0] == 2 * mixing.LIFT_SPAN
+    rhs = mixing.mixed_divergence(night * 0, night, numpy.ones((1, 2), numpy.float32), lift=2.0)
+    assert rhs[0, 0, 0] == 2 * mixing.LIFT_SPAN
+
+
+@pytest.mark.parametrize("data_weight", [0.001, 0.1, 3.0])
+@pytest.mark.parametrize("shape", [(3, 13, 17), (1, 1, 9), (2, 1, 1)])
+def test_the_screened_equation_returns_a_picture_whose_gradients_it_got(rng, shape, data_weight):
+    day, night = whole_levels(rng, shape), whole_levels(rng, shape)
+    zeros, ones = numpy.zeros(shape[-2:], numpy.float32), numpy.ones(shape[-2:], numpy.float32)
+    for share, picture in ((zeros, day), (ones, night)):
+        rhs = mixing.mixed_divergence(day, night, share, data_weight=data_weight)
+        numpy.testing.assert_allclose(
+            oracles.reconstruct(rhs, data_weight),
+            picture,
+            atol=tolerances.FLOAT32_LEVELS / min(data_weight, 1),
+        )
+        given = mixing.mixed_divergence(day, night, share, data_weight=data_weight, target_share=share)
+        numpy.testing.assert_array_equal(given, rhs)
+
+
+def test_the_pull_is_towards_the_night_as_it_is(rng):
+    day, night = whole_levels(rng, (2, 3, 9, 11))
+    w, share = some_importance(rng, (9, 11)), rng.random((9, 11)).astype(numpy.float32)
+    options = {"larger_where_zero": True, "night_gain": 1.3, "lift": 3.0}
+    without = mixing.mixed_divergence(day, night, w, **options)
+    pulled = mixing.mixed_divergence(day, night, w, data_weight=0.25, target_share=share, **options)
+    numpy.testing.assert_allclose(
+        without - pulled, 0.25 * oracles.blend(day, night, share), atol=10 * tolerances.FLOAT32_LEVELS
+    )
+
+
+@pytest.mark.parametrize("lift", [1.0, 3.0])
+def test_each_plane_sums_to_zero(rng, lift):
+    rhs = mixing.mixed_divergence(
+        *whole_levels(rng, (2, 3, 40, 50)), some_importance(rng, (40, 50)), lift=lift
+    )
     assert abs(rhs.sum(axis=(1, 2), dtype=float)).max() < 1e-3
 
 
@@ -227,3 +347,93 @@ def test_values_need_not_be_checked():
         mixing.mixed_divergence(good, good, w[:3], check_values=False)
     with pytest.raises(TypeError, match="expected float32 grey levels"):
         mixing.mixed_divergence(good.astype(complex), good, w, check_values=False)
+
+
+@pytest.mark.parametrize("function", [mixing.mix_gradients, mixing.mixed_divergence])
+@pytest.mark.parametrize("lift", [0.99, 0, -1, numpy.nan, numpy.inf])
+def test_wrong_lift(function, lift):
+    good, w = numpy.zeros((3, 4, 5), numpy.float32), numpy.zeros((4, 5), numpy.float32)
+    with pytest.raises(ValueError, match=f"lift: expected a finite factor from 1, got {lift}; 1 leaves"):
+        function(good, good, w, lift=lift)
+
+
+@pytest.mark.parametrize("data_weight", [-0.1, numpy.nan, numpy.inf])
+def test_wrong_data_weight(data_weight):
+    good, w = numpy.zeros((3, 4, 5), numpy.float32), numpy.zeros((4, 5), numpy.float32)
+    with pytest.raises(
+        ValueError, match=f"data_weight: expected a finite number from 0, got {data_weight}; 0 pulls"
+    ):
+        mixing.mixed_divergence(good, good, w, data_weight=data_weight)
+
+
+@pytest.mark.parametrize("data_weight", [0.0, 0.1])
+def test_wrong_target_share(data_weight):
+    good, w = numpy.zeros((3, 4, 5), numpy.float32), numpy.zeros((4, 5), numpy.float32)
+    with pytest.raises(
+        ValueError, match=r"target_share: expected the shape of importance \(4, 5\), got \(5, 4\); give"
+    ):
+        mixing.mixed_divergence(good, good, w, data_weight=data_weight, target_share=w.T)
+    with pytest.raises(ValueError, match="target_share: expected finite"):
+        mixing.mixed_divergence(good, good, w, data_weight=data_weight, target_share=w + numpy.nan)
+    with pytest.raises(TypeError, match="expected NumPy or CuPy arrays, got list"):
+        mixing.mixed_divergence(good, good, w, data_weight=data_weight, target_share=[[0]])
+
+
+@pytest.mark.parametrize("own_day", [False, True])
+def test_lift_and_pull_in_leading_axes_and_without_channels(rng, own_day):
+    night = whole_levels(rng, (2, 3, 1, 7, 9))
+    day = whole_levels(rng, night.shape if own_day else (1, 7, 9))
+    w, share = some_importance(rng, (2, 2, 3, 7, 9))
+    options = {"lift": 2.5, "data_weight": 0.1}
+    whole = mixing.mixed_divergence(day, night, w, target_share=share, **options)
+    for place in itertools.product(range(2), range(3)):
+        one_day = day[place] if own_day else day
+        found = mixing.mixed_divergence(
+            one_day[0], night[place][0], w[place], target_share=share[place], **options
+        )
+        numpy.testing.assert_array_equal(whole[place][0], found)
+
+
+def test_any_layout_of_the_target_share(rng):
+    day, night = whole_levels(rng, (2, 3, 7, 9))
+    w, share = some_importance(rng, (2, 7, 9))
+    expected = mixing.mixed_divergence(day, night, w, lift=2.0, target_share=share, data_weight=0.1)
+    for convert in (numpy.asfortranarray, lambda a: a.astype(">f4"), lambda a: a.astype(float)):
+        given = convert(share)
+        given.flags.writeable = False
+        found = mixing.mixed_divergence(day, night, w, lift=2.0, target_share=given, data_weight=0.1)
+        numpy.testing.assert_array_equal(found, expected)
+        numpy.testing.assert_array_equal(given, share)
+
+
+# Gain on what is dark
+
+
+def test_the_lift_is_the_ratio_of_contrasts_in_the_dark(scene):
+    frames = list(scene.night[:12])
+    expected = oracles.automatic_lift(scene.day, frames)
+    assert 1 < expected <= mixing.LARGEST_LIFT
+    assert mixing.contrast_lift(scene.day, frames) == pytest.approx(expected, rel=0.2)
+    assert mixing.contrast_lift(scene.day, frames[:9]) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.5, 0.4, 0.1])
+def test_a_darker_night_is_lifted_to_the_contrast_of_the_day(rng, factor):
+    day = rng.uniform(0, 39, (3, 11, 13)).astype(numpy.float32)
+    assert mixing.contrast_lift(day, [factor * day]) == pytest.approx(min(1 / factor, 4), rel=1e-5)
+
+
+def test_nothing_is_lifted_where_nothing_is_dark_or_has_contrast(rng):
+    day = rng.uniform(0, 255, (3, 11, 13)).astype(numpy.float32)
+    assert mixing.contrast_lift(day, [day * 0 + 120]) == 1
+    assert mixing.contrast_lift(day, [day * 0]) == 1
+    assert mixing.contrast_lift(day * 0, [day / 10]) == 1
+
+
+def test_the_lift_stays_on_the_device(gpu, scene, no_host_copy):
+    day, frame = gpu.asarray(scene.day), gpu.asarray(scene.night[0])
+    with no_host_copy():
+        found = mixing.contrast_lift(day, [frame])
+    assert isinstance(found, gpu.ndarray)
+    assert (found.shape, found.dtype) == ((), numpy.float32)
+    assert float(found) == pytest.approx(mixing.contrast_lift(scene.day, [scene.night[0]]), rel=1e-5)

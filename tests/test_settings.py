@@ -21,12 +21,16 @@ DEFAULTS = {
     "motion_threshold": None,
     "motion_from": "intensity",
     "c": 5,
-    "importance_gain": 1.0,
-    "night_gain": 1.0,
+    "importance_gain": 2.0,
+    "lamp_threshold": 150.0,
+    "night_gain": None,
     "larger_where_zero": True,
+    "larger_threshold": None,
     "method": "multigrid",
     "cycles": 2,
+    "data_weight": None,
     "padding": "none",
+    "fit": "channels",
     "fit_window": None,
 }
 
@@ -49,14 +53,23 @@ CHANGES = [
     ("motion_threshold", None, '"auto"', "none"),
     ("motion_from", "gradient", '"gradient"', "gradient"),
     ("c", 0, "0", "0"),
-    ("importance_gain", 2.0, "2", "2"),
+    ("importance_gain", 3.0, "3", "3"),
+    ("lamp_threshold", 180.0, "180", "180"),
+    ("lamp_threshold", math.inf, "inf", "inf"),
     ("night_gain", 1.5, "1.5", "1.5"),
+    ("night_gain", None, '"auto"', "auto"),
     ("larger_where_zero", False, "false", "no"),
     ("larger_where_zero", True, "true", "On"),
     ("larger_where_zero", False, "false", "0"),
+    ("larger_threshold", 0.0, "0", "0"),
+    ("larger_threshold", None, '"auto"', "auto"),
     ("method", "dct", '"dct"', "dct"),
     ("cycles", 4, "4", "4"),
+    ("data_weight", 0.0, "0", "0"),
+    ("data_weight", 0.01, "1e-2", "0.01"),
+    ("data_weight", None, '"auto"', "auto"),
     ("padding", "square", '"square"', "square"),
+    ("fit", "luminance", '"luminance"', "luminance"),
     ("fit_window", 1, "1", "1"),
     ("fit_window", None, '"auto"', "auto"),
 ]
@@ -89,12 +102,18 @@ BAD = [
     ("c", -1, "a whole number from 0"),
     ("c", 2.5, "a whole number"),
     ("importance_gain", -1, "from 0"),
+    ("lamp_threshold", 0, "a number from 1, got 0"),
+    ("lamp_threshold", None, "a number, got None"),
     ("night_gain", -1, "from 0"),
     ("larger_where_zero", "maybe", "true or false, got 'maybe'"),
     ("larger_where_zero", 1, "true or false, got 1"),
+    ("larger_threshold", -1, "a number from 0 to 1e"),
     ("method", "fft", "'multigrid' or 'dct', got 'fft'"),
     ("cycles", -1, "from 0"),
+    ("data_weight", -0.1, "a number from 0 to 1e"),
+    ("data_weight", "much", "a number, got 'much'"),
     ("padding", "mirror", "'none' or 'square', got 'mirror'"),
+    ("fit", "hue", "'channels' or 'luminance', got 'hue'"),
     ("fit_window", 0, "a whole number from 1 to 20001, got 0"),
     ("fit_window", 1.5, "a whole number"),
 ]
@@ -142,7 +161,9 @@ def test_bad_words(name, value, text):
         Settings().with_words([f"{name}={value}"])
 
 
-@pytest.mark.parametrize("name", ["night_gain", "importance_gain", "feather", "difference_smoothing"])
+@pytest.mark.parametrize(
+    "name", ["night_gain", "importance_gain", "feather", "difference_smoothing", "data_weight"]
+)
 def test_what_cannot_be_infinite(name):
     with pytest.raises(errors.ConfigError, match=f"^{name}: expected a"):
         Settings(**{name: math.inf})
@@ -170,6 +191,15 @@ def test_words_without_a_value(word):
 def test_later_words_win_and_the_rest_stays():
     found = Settings(c=2).with_words(["passes=1", "sigma=4", "passes=3"])
     assert (found.c, found.passes, found.sigma) == (2, 3, 4.0)
+
+
+def test_the_papers_values():
+    paper = dataclasses.asdict(Settings.paper())
+    expected = {"night_gain": 1.0, "lamp_threshold": math.inf, "larger_threshold": 0.0, "data_weight": 0.0}
+    assert paper == DEFAULTS | expected | {"importance_gain": 1.0}
+    assert Settings.paper(c=2, night_gain=1.5) == Settings.paper().replace(c=2, night_gain=1.5)
+    with pytest.raises(errors.ConfigError, match="settings: expected one of"):
+        Settings.paper(pases=1)
 
 
 def test_frozen():

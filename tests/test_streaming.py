@@ -83,6 +83,29 @@ def test_a_window_in_one_chunk_is_a_view():
     assert numpy.shares_memory(window.pieces[0].frames, chunk)
 
 
+@pytest.mark.parametrize("length", [1, 2, 5])
+def test_each_chunk_is_the_core_of_one_window_and_nothing_is_copied(length):
+    chunks = [numpy.arange(i, i + length) for i in range(0, 20, length)]
+    found = list(windows(((chunk,) for chunk in chunks), (2, 3)))
+    assert len(found) == len(chunks)
+    for window, chunk in zip(found, chunks, strict=True):
+        (piece,) = window.pieces
+        assert piece.core.base is chunk
+        assert [part.base is not None for part in piece.parts] == [True] * len(piece.parts)
+        assert piece.stack == piece.frames.tolist()
+        assert piece.stack[piece.start : piece.stop] == chunk.tolist()
+
+
+def test_parts_of_windows_have_their_halos():
+    chunks = [(numpy.arange(i, i + 3),) for i in range(0, 12, 3)]
+    window = list(windows(chunks, (2, 4)))[1]
+    first, second = window.halves()
+    assert (first.first, second.first) == (3, 4)
+    assert first.pieces[0].frames.tolist() == [1, 2, 3, 4, 5, 6, 7]
+    assert second.pieces[0].frames.tolist() == [2, 3, 4, 5, 6, 7, 8, 9]
+    assert second.pieces[0].core.tolist() == [4, 5]
+
+
 def test_halos_do_not_change_what_is_passed_on():
     """Two stages in a row see each frame with its neighbours, whatever the chunks are."""
 

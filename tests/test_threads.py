@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 
 import numpy
 import pytest
@@ -51,7 +52,7 @@ def test_each_item_is_in_exactly_one_band(count, workers, minimum):
     finally:
         set_threads(before)
     assert (hits == 1).all()
-    assert len(bands) <= workers
+    assert len(bands) <= policy._BANDS_PER_THREAD * workers
     assert len(bands) == 1 or min(bands) >= minimum
 
 
@@ -66,6 +67,37 @@ def test_bands_run_at_the_same_time(threads):
 
     for_bands(kernel, 3)
     assert len(names) == 3
+
+
+def test_no_more_bands_at_a_time_than_threads(threads):
+    threads(2)
+    now, most = [], []
+
+    def kernel(start, stop):
+        now.append(start)
+        most.append(len(now))
+        time.sleep(0.002)
+        now.remove(start)
+
+    for_bands(kernel, 100)
+    assert len(most) > 2
+    assert max(most) == 2
+
+
+def test_a_thread_that_is_held_up_holds_up_its_band_alone(threads):
+    threads(2)
+    others_done = threading.Event()
+    done = []
+
+    def kernel(start, stop):
+        if start == 0:
+            assert others_done.wait(20)
+        done.append(start)
+        if len(done) == policy._BANDS_PER_THREAD * 2 - 1:
+            others_done.set()
+
+    for_bands(kernel, 100)
+    assert done[-1] == 0
 
 
 @pytest.mark.parametrize("broken", [0, 1, 2])

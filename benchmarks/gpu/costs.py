@@ -59,9 +59,10 @@ COSTS: Mapping[str, Callable[[int], Cost]] = {
     ),  # kernels/susan3d.cu, length = t
     "motion masks": lambda t: Cost(12 * (t + 1) / t + 1, 72),  # kernels/motion.cu, motion_masks
     "temporal mean": lambda t: Cost((t + 2 * REACH) / t + 4, 25),  # kernels/motion.cu, temporal_mean
-    # kernels/mixing.cu, mixed_divergence: 141 instructions of a warp for 30 pixels
-    "mix and divergence": lambda t: Cost(28 + 12 / t, 141 * 32 / 30),
-    "poisson": lambda t: Cost(3 * 89, 3 * 1060 * 32 / 120),  # kernels/multigrid.cu, two cycles
+    "lamps": lambda t: Cost(24, 34),  # kernels/lamps.cu, keep_lamps
+    # kernels/mixing.cu, mixed_divergence with lift and pull: 192 instructions of a warp for 30 pixels
+    "mix and divergence": lambda t: Cost(28 + 4 + 12 / t, 192 * 32 / 30),
+    "poisson": lambda t: Cost(3 * 89, 3 * 1100 * 32 / 120),  # kernels/multigrid.cu, two cycles
     "sums of the fit": lambda t: Cost(28 + 12 / t, 0, 6),  # kernels/fit.cu, blend_moments
     "fit": lambda t: Cost(0),  # kernels/fit.cu, shared_fits: latency alone
     "apply the fit": lambda t: Cost(3 * 8, 3 * 2),  # kernels/fit.cu, apply_affine
@@ -75,8 +76,8 @@ JOINS = 5
 """Stages of the stream that put frames of two chunks into one array: a copy of the levels each."""
 
 CHAIN = {
-    "yuv to levels": 1, "susan": 2, "motion masks": 1, "temporal mean": 1, "mix and divergence": 1, "poisson": 1,
-    "sums of the fit": 1, "fit": 1, "levels to nv12": 1,
+    "yuv to levels": 1, "susan": 2, "motion masks": 1, "temporal mean": 1, "lamps": 1,
+    "mix and divergence": 1, "poisson": 1, "sums of the fit": 1, "fit": 1, "levels to nv12": 1,
 }  # fmt: skip
 """How often a frame meets each step between decoder and encoder, with default settings."""
 

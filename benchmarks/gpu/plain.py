@@ -9,11 +9,12 @@ from typing import Any
 import numpy
 
 from gpu.costs import REACH
-from gpu.steps import HALO, SETTINGS, Data
+from gpu.steps import DATA_WEIGHT, HALO, LAMP_THRESHOLD, SETTINGS, Data
 from gpufuse import importance, normalise, poisson
 from gpufuse.arrays import array_module
 from gpufuse.colour import MATRICES
 from gpufuse.gradients import divergence, gradient, squared_magnitude
+from gpufuse.mixing import LIFT_SPAN
 
 ONE = numpy.float32(1.0)
 
@@ -55,15 +56,28 @@ def temporal_mean(d: Data) -> Any:
     return total / numpy.float32(2 * REACH + 1)
 
 
+def lamps(d: Data) -> Any:
+    xp = array_module(d.night)
+    lamp = (d.night.max(axis=1) * numpy.float32(2 / LAMP_THRESHOLD) - ONE).clip(0, 1)
+    kept = xp.where(d.weights > 0, xp.maximum(d.weights, lamp), d.weights)
+    return kept, kept * lamp
+
+
 def mix_and_divergence(d: Data) -> Any:
     xp = array_module(d.night)
     day_gx, day_gy = gradient(d.day)
     night_gx, night_gy = gradient(d.night)
     larger = squared_magnitude(night_gx, night_gy) > squared_magnitude(day_gx, day_gy)
+    brightest = d.night.max(axis=1, keepdims=True)
+    lifted_gx, lifted_gy = gradient(
+        d.night * (ONE + (d.lift - ONE) / (ONE + brightest / numpy.float32(LIFT_SPAN)))
+    )
+    still = d.weights[:, None] == 0
     share = xp.where(d.weights == 0, larger.astype(numpy.float32), d.weights)[:, None]
-    gx = share * night_gx + (ONE - share) * day_gx
-    gy = share * night_gy + (ONE - share) * day_gy
-    return divergence(gx, gy)
+    gx = share * xp.where(still, night_gx, lifted_gx) + (ONE - share) * day_gx
+    gy = share * xp.where(still, night_gy, lifted_gy) + (ONE - share) * day_gy
+    target = d.day + d.target_share[:, None] * (d.night - d.day)
+    return divergence(gx, gy) - numpy.float32(DATA_WEIGHT) * target
 
 
 def solve(d: Data) -> Any:
@@ -157,6 +171,7 @@ PLAIN: Mapping[str, Callable[[Data], Any]] = {
     "susan": susan,
     "motion masks": motion_masks,
     "temporal mean": temporal_mean,
+    "lamps": lamps,
     "mix and divergence": mix_and_divergence,
     "poisson": solve,
     "sums of the fit": sums_of_the_fit,

@@ -16,6 +16,10 @@ from gpufuse.arrays import ImageFormat
 HALO = denoise.TEMPORAL_HALO
 EIGHT_BITS = ImageFormat(numpy.dtype(numpy.uint8), True)
 SETTINGS = Settings()
+LAMP_THRESHOLD = 150.0
+"""Grey levels."""
+DATA_WEIGHT = 0.001
+"""Per pixel^2; near what the chain takes for a frame of 1080p."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,10 @@ class Data:
     masks: Any
     """(frames + 2 REACH, H, W), bool."""
     weights: Any
+    target_share: Any
     """(frames, H, W)."""
+    lift: Any
+    """Factor on the contrast of what is dark; on the device of the frames."""
     rhs: Any
     """(frames, 3, H, W)."""
     moments: Any
@@ -55,7 +62,7 @@ class Data:
         moved = {
             name: value if isinstance(value, int) else to_host(value) for name, value in vars(self).items()
         }
-        return Data(**moved | {"threshold": float(moved["threshold"])})
+        return Data(**moved | {name: float(moved[name]) for name in ("threshold", "lift")})
 
 
 def data(tools: Tools, size: tuple[int, int], frames: int, seed: int) -> Data:
@@ -65,16 +72,17 @@ def data(tools: Tools, size: tuple[int, int], frames: int, seed: int) -> Data:
     padded = tools.scene(*size, frames + 2 * HALO, seed)
     night = padded[HALO : HALO + frames]
     other = tools.scene(*size, frames, seed + 1000)
-    threshold = cupy.full((), 8.0, numpy.float32)
+    threshold, lift = cupy.full((), 8.0, numpy.float32), cupy.full((), 2.0, numpy.float32)
     masks = importance.cleaned_motion(padded, 0, len(padded), threshold)
     masks = cupy.concatenate([masks] * (2 * REACH // len(masks) + 2))[: frames + 2 * REACH]
     weights = importance.temporal_mean(masks, REACH, REACH, REACH + frames)
+    _, target_share = importance.keep_lamps(weights, night, threshold=LAMP_THRESHOLD)
     rhs = mixing.mixed_divergence(day, night, weights, larger_where_zero=True, check_values=False)
     own = normalise.blend_moments(other, day, night, weights)
     moments = cupy.concatenate([own] * (2 * REACH // frames + 2))[: frames + 2 * REACH]
     scale, shift = normalise.shared_fits(moments, REACH, REACH + frames, REACH, REACH, size[0] * size[1])
     return Data(
-        frames, day, padded, other, threshold, masks, weights, rhs, moments, scale, shift,
+        frames, day, padded, other, threshold, masks, weights, target_share, lift, rhs, moments, scale, shift,
         nv12=colour.levels_to_nv12(night, "bt709"),
         codes=night.astype(numpy.uint8),
     )  # fmt: skip
@@ -82,7 +90,7 @@ def data(tools: Tools, size: tuple[int, int], frames: int, seed: int) -> Data:
 
 def bytes_of_data(size: tuple[int, int], frames: int) -> int:
     """Device memory that `data` takes, about, with what steps add to it."""
-    return size[0] * size[1] * (60 * frames + 12 * (2 * HALO + 1) + 2 * REACH)
+    return size[0] * size[1] * (64 * frames + 12 * (2 * HALO + 1) + 2 * REACH)
 
 
 STEPS: Mapping[str, Callable[[Data], Any]] = {
@@ -92,8 +100,16 @@ STEPS: Mapping[str, Callable[[Data], Any]] = {
     ),
     "motion masks": lambda d: importance.cleaned_motion(d.padded, HALO, HALO + d.frames, d.threshold),
     "temporal mean": lambda d: importance.temporal_mean(d.masks, REACH, REACH, REACH + d.frames),
+    "lamps": lambda d: importance.keep_lamps(d.weights, d.night, threshold=LAMP_THRESHOLD),
     "mix and divergence": lambda d: mixing.mixed_divergence(
-        d.day, d.night, d.weights, larger_where_zero=True, check_values=False
+        d.day,
+        d.night,
+        d.weights,
+        larger_where_zero=True,
+        lift=d.lift,
+        target_share=d.target_share,
+        data_weight=DATA_WEIGHT,
+        check_values=False,
     ),
     "poisson": lambda d: poisson.solve(d.rhs, check_values=False),
     "sums of the fit": lambda d: normalise.blend_moments(d.other, d.day, d.night, d.weights),

@@ -14,7 +14,7 @@ import numpy
 
 from gpufuse.kernels_cpu._compile import kernel
 
-__all__ = ["grey_to_levels", "levels_to_yuv", "yuv_to_levels"]
+__all__ = ["grey_to_levels", "levels_to_pixels", "levels_to_yuv", "yuv_to_levels"]
 
 _ZERO = numpy.float32(0.0)
 _WHITE = numpy.float32(255.0)
@@ -114,6 +114,18 @@ def grey_to_levels(start: int, stop: int, luma: Any, out: Any, black: Any, gain:
             out_red[x] = level
             out_green[x] = level
             out_blue[x] = level
+
+
+@kernel
+def levels_to_pixels(start: int, stop: int, levels: Any, pixels: Any) -> None:
+    """Clip and round rows of levels (3, H, W) to 8-bit pixels, (H, W * 3)."""
+    width = levels.shape[2]
+    for r in range(start, stop):
+        red, green, blue, row = levels[0, r], levels[1, r], levels[2, r], pixels[r]
+        for x in range(width):
+            row[3 * x] = numpy.uint8(numpy.rint(min(max(red[x], _ZERO), _WHITE)))
+            row[3 * x + 1] = numpy.uint8(numpy.rint(min(max(green[x], _ZERO), _WHITE)))
+            row[3 * x + 2] = numpy.uint8(numpy.rint(min(max(blue[x], _ZERO), _WHITE)))
 
 
 @kernel

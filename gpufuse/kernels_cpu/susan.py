@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy
 
-from gpufuse.kernels_cpu._compile import kernel
+from gpufuse.kernels_cpu._compile import kernel, wide_vectors
 from gpufuse.threads import for_bands
 
 __all__ = ["susan3d_pass"]
@@ -28,7 +30,7 @@ EMPTY_USAN = numpy.float32(1e-6)
 
 
 def susan3d_pass(
-    frames: numpy.ndarray,
+    frames: Sequence[numpy.ndarray],
     out: numpy.ndarray,
     start: int,
     sigma: float,
@@ -38,7 +40,7 @@ def susan3d_pass(
 
     Parameters
     ----------
-    frames : ndarray, shape (T, C, H, W), float32, grey levels
+    frames : sequence of ndarray, shape (C, H, W), float32, contiguous, grey levels
         With the temporal halo that exists; beyond its two ends frames are replicated.
     out : ndarray, shape (t, C, H, W), float32
         Written.
@@ -50,8 +52,26 @@ def susan3d_pass(
     closeness = _closeness(sigma)
     # An infinite threshold leaves differences of 1e-9, not 0: the mean of differences must survive.
     scale = numpy.float32(max(1.0 / (threshold * math.sqrt(_POWER)), 1e-9))
-    count = out.shape[0] * out.shape[1] * out.shape[2]
-    for_bands(_susan3d_rows, count, frames, out, start, closeness, scale, minimum=32)
+    # One type for all, or they cannot be told apart by number; a read-only array is a type of its own.
+    plain = [numpy.require(frame, numpy.float32, ["C", "W"]) for frame in frames]
+    around = [
+        tuple(plain[min(max(start + t + k, 0), len(plain) - 1)] for k in range(-2, 3))
+        for t in range(len(out))
+    ]
+    rows = out.shape[1] * out.shape[2]
+    for_bands(_susan3d_frames, len(out) * rows, around, out, closeness, scale, minimum=32)
+
+
+def _susan3d_frames(
+    first: int, last: int, around: list[Any], out: numpy.ndarray, closeness: Any, scale: Any
+) -> None:
+    """Rows first .. last - 1, counted through all channels of all frames."""
+    rows = out.shape[1] * out.shape[2]
+    while first < last:
+        t, row = divmod(first, rows)
+        end = min(rows, row + last - first)
+        _susan3d_rows(row, end, around[t], out[t], closeness, scale)
+        first += end - row
 
 
 def _closeness(sigma: float) -> numpy.ndarray:
@@ -75,19 +95,40 @@ def _similarity(difference):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _accumulate_three(weight, moment, nucleus, left, middle, right, near):  # type: ignore[no-untyped-def]
-    """Add the three neighbours of one row to the sums of weights and of weighted differences."""
-    near_side, near_middle = near[0], near[1]
-    for i in range(nucleus.size):
+def _add_frame(weight, moment, padded, k, above, here, below, closeness):  # type: ignore[no-untyped-def]
+    """Add the 3x3 neighbours in frame `k` to the sums of weights and of weighted differences of a row.
+
+    One loop for nine weights keeps the sums in registers; rows are cut out here, for each array that is handed
+    over costs as much as some dozen weights.
+    """
+    wide_vectors()
+    width = weight.size
+    near_middle, near_side = closeness[k, 1, 1], closeness[k, 1, 0]
+    far_middle, far_side = closeness[k, 0, 1], closeness[k, 0, 0]
+    nucleus = padded[2, here, 1 : width + 1]
+    a0, a1, a2 = padded[k, above, :width], padded[k, above, 1 : width + 1], padded[k, above, 2 : width + 2]
+    h0, h1, h2 = padded[k, here, :width], padded[k, here, 1 : width + 1], padded[k, here, 2 : width + 2]
+    b0, b1, b2 = padded[k, below, :width], padded[k, below, 1 : width + 1], padded[k, below, 2 : width + 2]
+    for i in range(width):
         v = nucleus[i]
-        dl = left[i] - v
-        dm = middle[i] - v
-        dr = right[i] - v
-        wl = _similarity(dl)
-        wm = _similarity(dm)
-        wr = _similarity(dr)
-        weight[i] += near_middle * wm + near_side * (wl + wr)
-        moment[i] += near_middle * (wm * dm) + near_side * (wl * dl + wr * dr)
+        da0, da1, da2 = a0[i] - v, a1[i] - v, a2[i] - v
+        dh0, dh1, dh2 = h0[i] - v, h1[i] - v, h2[i] - v
+        db0, db1, db2 = b0[i] - v, b1[i] - v, b2[i] - v
+        wa0, wa1, wa2 = _similarity(da0), _similarity(da1), _similarity(da2)
+        wh0, wh1, wh2 = _similarity(dh0), _similarity(dh1), _similarity(dh2)
+        wb0, wb1, wb2 = _similarity(db0), _similarity(db1), _similarity(db2)
+        weight[i] += (
+            far_side * ((wa0 + wa2) + (wb0 + wb2))
+            + far_middle * (wa1 + wb1)
+            + near_side * (wh0 + wh2)
+            + near_middle * wh1
+        )
+        moment[i] += (
+            far_side * (wa0 * da0 + wa2 * da2 + wb0 * db0 + wb2 * db2)
+            + far_middle * (wa1 * da1 + wb1 * db1)
+            + near_side * (wh0 * dh0 + wh2 * dh2)
+            + near_middle * (wh1 * dh1)
+        )
 
 
 @kernel
@@ -115,36 +156,37 @@ def _median_of_ring(above, here, below, x):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _susan3d_rows(first, last, frames, out, start, closeness, scale):  # type: ignore[no-untyped-def]
-    count, channels, height, width = frames.shape
-    padded = numpy.empty((5, 3, width + 2), numpy.float32)
+def _means(source, weight, moment, unit, target):  # type: ignore[no-untyped-def]
+    """Weighted means of a row; tells how many of them mean nothing."""
+    empty = 0
+    for x in range(target.size):
+        target[x] = source[x] + unit * (moment[x] / weight[x])
+        empty += 1 if weight[x] < EMPTY_USAN else 0
+    return empty
+
+
+@kernel
+def _susan3d_rows(first, last, frames, out, closeness, scale):  # type: ignore[no-untyped-def]
+    """Rows of one frame, counted through its channels; `frames` are the five around it."""
+    _, height, width = out.shape
+    padded = numpy.empty((5, 3, width + 2), numpy.float32)  # of each frame the rows y - 1, y, y + 1, in turn
     weight = numpy.empty(width, numpy.float32)
     moment = numpy.empty(width, numpy.float32)
+    unit = _ONE / scale
     for item in range(first, last):
+        c = item // height
         y = item % height
-        plane = item // height
-        c = plane % channels
-        t = plane // channels
+        fresh = item == first or y == 0
         for k in range(5):
-            tt = min(max(start + t + k - 2, 0), count - 1)
-            for j in range(3):
-                yy = min(max(y + j - 1, 0), height - 1)
-                _copy_padded(frames[tt, c, yy], scale, padded[k, j])
+            for row in range(y - 1 if fresh else y + 1, y + 2):
+                _copy_padded(frames[k][c, min(max(row, 0), height - 1)], scale, padded[k, (row + 3) % 3])
+        above, here, below = (y + 2) % 3, y % 3, (y + 1) % 3
         weight[:] = numpy.float32(0.0)
         moment[:] = numpy.float32(0.0)
-        nucleus = padded[2, 1, 1 : width + 1]
         for k in range(5):
-            for j in range(3):
-                row = padded[k, j]
-                _accumulate_three(
-                    weight, moment, nucleus,
-                    row[0:width], row[1 : width + 1], row[2 : width + 2],
-                    closeness[k, j],
-                )  # fmt: skip
-        target, source = out[t, c, y], frames[start + t, c, y]
-        unit = _ONE / scale
-        for x in range(width):
-            if weight[x] < EMPTY_USAN:
-                target[x] = unit * _median_of_ring(padded[2, 0], padded[2, 1], padded[2, 2], x)
-            else:
-                target[x] = source[x] + unit * (moment[x] / weight[x])
+            _add_frame(weight, moment, padded, k, above, here, below, closeness)
+        target = out[c, y]
+        if _means(frames[2][c, y], weight, moment, unit, target) > 0:
+            for x in range(width):
+                if weight[x] < EMPTY_USAN:
+                    target[x] = unit * _median_of_ring(padded[2, above], padded[2, here], padded[2, below], x)
