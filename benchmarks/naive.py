@@ -1,8 +1,9 @@
 """The whole method in plain NumPy and SciPy: what a careful reader of the paper would write first.
 
 Float64, the whole clip in memory, one expression after the other; no compiled code of its own and none of the
-package's. It is the other side of the benchmark, and the oracle of the whole pipeline. Levels are (T, C, H, W),
-masks and importance (T, H, W). User areas, the padded square and the gradient-difference mask are left out.
+package's. It is the other side of the benchmark, and the oracle of the whole pipeline with the paper's settings.
+Levels are (T, C, H, W), masks and importance (T, H, W). User areas, the padded square and the gradient-difference
+mask are left out, and so is what gpufuse adds to the paper: pull, lamps, lift and the floor for noise.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from scipy import ndimage
 
 @dataclass(frozen=True)
 class Parameters:
-    """The classical settings; `gpufuse.Settings` has these names too and may be given instead."""
+    """The paper's settings; `gpufuse.Settings.paper()` has these names too and may be given instead."""
 
     sigma: float = 15.0
     brightness_threshold: float = 20.0

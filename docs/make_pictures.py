@@ -131,7 +131,7 @@ def motion() -> Panels:
         ("night", street().night[FRAME]),
         ("change since the frame before, x 8", numpy.clip(changes[FRAME] / 32, 0, 1)),
         ("motion mask", masks[FRAME].astype(numpy.float32)),
-        ("importance: mean of 11 masks", importance.temporal_mean(masks, USUAL.c)[FRAME]),
+        (f"importance: mean of {2 * USUAL.c + 1} masks", importance.temporal_mean(masks, USUAL.c)[FRAME]),
     ]
 
 
@@ -177,7 +177,7 @@ def pulled() -> Panels:
     return [
         ("paper: no pull, colour fit", clip(PAPER)[0][FRAME]),
         ("pulled", clip(PAPER.replace(data_weight=None))[0][FRAME]),
-        ("lamps and dark things as well", result()),
+        ("default settings", result()),
     ]
 
 
@@ -204,7 +204,8 @@ def dynamic() -> Panels:
 
 
 def methods() -> Panels:
-    day, night, w = stages()
+    """The simple ways have the importance that ours has."""
+    day, night, w = day_levels(), smoothed(USUAL.passes)[FRAME], weights()
     return [
         ("average", picture(baselines.average(day, night))),
         ("maximum", picture(baselines.maximum(day, night))),

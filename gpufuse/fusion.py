@@ -50,6 +50,9 @@ AreasLike: TypeAlias = str | Path | Iterable[Area | Mapping[str, Any]] | None
 NOISE_FRAMES = 9
 """Frames at the start of a clip from which its noise is measured."""
 
+_LOOK_EVERY = 4
+"""Of those, every n-th tells contrast: neighbours tell the same."""
+
 _DATA_WEIGHT_PIXELS = 2500.0
 _LARGEST_DATA_WEIGHT = 0.05
 
@@ -586,9 +589,8 @@ class _FirstLook:
             self.threshold = _noise_threshold(held, settings)
         if self.lift is None or self.floor is None:
             size = tuple(day.shape[-2:])
-            frames = [enlarged(frame, size) for window in held for frame in window.pieces[0].core][
-                :NOISE_FRAMES
-            ]
+            known = [frame for window in held for frame in window.pieces[0].core][:NOISE_FRAMES:_LOOK_EVERY]
+            frames = [enlarged(frame, size) for frame in known]
             self.lift = mixing.contrast_lift(day, frames) if self.lift is None else self.lift
             self.floor = mixing.night_floor(frames) if self.floor is None else self.floor
 

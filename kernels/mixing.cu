@@ -74,9 +74,9 @@ __device__ __forceinline__ float gained_levels(const MixingPixel<C>& pixel, floa
 // Launcher: gpufuse.kernels_cuda.mixing.mixed_divergence.
 // Cost per pixel, C = 3: night 12 + importance 4 + rhs 12 = 28 bytes of memory (+ 1 with day_only, + 12 /
 // frames for a day in common, + 12 for one of each frame), 6.5 ps at 4.3 TB/s: 14 us for a frame of
-// 1920x1080. The L2 cache gives another 12 for the day, and 2 / rows of all reads again. 141 instructions
-// make 30 pixels: 5.1 ps. PULLED reads 4 bytes more, 7.4 ps (nothing more where the share is the importance),
-// and LIFTED nothing: with either 173 instructions, 6.2 ps, with both 192, 6.9 ps.
+// 1920x1080. The L2 cache gives another 12 for the day, and 2 / rows of all reads again. 137 instructions
+// make 30 pixels: 4.9 ps. PULLED reads 4 bytes more, 7.4 ps (nothing more where the share is the importance),
+// and has 164 instructions, 5.9 ps; LIFTED reads nothing more and has 157, 5.7 ps; with both 177, 6.4 ps.
 template <int C, bool LIFTED, bool PULLED>
 __global__ void __launch_bounds__(32 * MIXING_WARPS) mixed_divergence(
     const float* __restrict__ day, const float* __restrict__ night, const float* __restrict__ importance,

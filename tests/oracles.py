@@ -269,10 +269,10 @@ def automatic_weight(picture):
 
 
 def automatic_lift(day, frames):
-    """Contrast of the day over that of the night, where the first nine frames are dark."""
+    """Contrast of the day over that of the night, where the first, fifth and ninth frame are dark."""
     by_day = by_night = 0.0
     strength = numpy.sqrt((numpy.array(gradient(numpy.asarray(day, float))) ** 2).sum(axis=(0, 1)))
-    for frame in frames[:9]:
+    for frame in frames[:9:4]:
         dark = frame.max(axis=0) < 40
         by_day += strength[dark].sum()
         by_night += numpy.sqrt((numpy.array(gradient(frame)) ** 2).sum(axis=(0, 1)))[dark].sum()
@@ -280,8 +280,8 @@ def automatic_lift(day, frames):
 
 
 def automatic_floor(frames):
-    """Four times the median gradient of the first nine frames, at least 8."""
-    strength = [numpy.sqrt((numpy.array(gradient(frame)) ** 2).sum(axis=(0, 1))) for frame in frames[:9]]
+    """Four times the median gradient of the first, fifth and ninth frame, at least 8."""
+    strength = [numpy.sqrt((numpy.array(gradient(frame)) ** 2).sum(axis=(0, 1))) for frame in frames[:9:4]]
     return max(8.0, 4 * float(numpy.median(strength)))
 
 

@@ -217,7 +217,7 @@ def test_little_memory_shortens_the_chunks(gpu, no_coders, files, tmp_path, monk
     expected = numpy.concatenate(given)
     given.clear()
     # 30 frames of 58 kB at once are 1.7 MB for each of a dozen arrays.
-    with emulated(mode="fast", memory=11 * 2**20):
+    with emulated(mode="fast", memory=8 * 2**20):
         report = enhance.enhance(night, day, tmp_path / "few.mp4", device="cuda", chunk=30)
     assert report.frames == 30
     assert max(map(len, given)) < 30

@@ -23,7 +23,7 @@ DOCS = ROOT / "docs"
 PAGES = {path.relative_to(DOCS / "pages").as_posix(): path for path in sorted((DOCS / "pages").rglob("*.md"))}
 CONFIGURATION = (DOCS / "mkdocs.yml").read_text(encoding="utf-8")
 
-# Section 4 of the interface: what a page on the API must describe.
+# The public interface: what a page on the API must describe.
 CONTRACT = [
     "fuse", "fuse_dynamic", "fuse_video", "daytime_background", "to_device", "to_host", "Settings", "Area",
     "denoise.susan3d", "gradients.gradient", "gradients.divergence", "importance.static_importance",

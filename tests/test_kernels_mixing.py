@@ -53,7 +53,7 @@ def on_device(cp, day, night, importance, day_only=None, **options):
 
 
 LIFTED_DIVERGENCE = 4 * FLOAT32_DIVERGENCE
-"""Levels of the lifted night are larger, and the factor comes from an approximate division (2^-21)."""
+"""Levels of the lifted night are larger, and the gain comes from an approximate division (2^-21)."""
 
 
 def exercise(cp):
@@ -61,9 +61,9 @@ def exercise(cp):
     rng = numpy.random.default_rng(1)
     for shape in [(2, 1, 22, 40), (1, 3, 3, 5)]:
         day, night, importance, day_only = arguments(rng, shape)
-        for lift, data_weight in ((1.0, 0.0), (2.0, 0.1)):
+        for lift, data_weight, floor in ((1.0, 0.0, 0.0), (2.0, 0.1, 50.0)):
             on_device(
-                cp, day, night, importance, day_only, larger_where_zero=True, lift=lift,
+                cp, day, night, importance, day_only, larger_where_zero=True, night_floor=floor, lift=lift,
                 data_weight=data_weight, check_values=False,
             )  # fmt: skip
 
@@ -99,10 +99,10 @@ def test_against_the_cpu(cp, rng, shape, own_day, larger_where_zero):
 @pytest.mark.parametrize("shape", SMALL)
 @pytest.mark.parametrize(("lift", "data_weight"), [(1.0, 0.05), (3.0, 0.0), (3.0, 0.05)])
 @pytest.mark.parametrize("with_options", [False, True])
-def test_lift_and_pull_against_the_oracle(cp, rng, shape, lift, data_weight, with_options):
+def test_lift_pull_and_floor_against_the_oracle(cp, rng, shape, lift, data_weight, with_options):
     day, night, importance, day_only = arguments(rng, shape)
     share = rng.random(importance.shape).astype(numpy.float32) if with_options else importance
-    options = {"larger_where_zero": with_options, "night_gain": 1.5, "lift": lift}
+    options = {"larger_where_zero": with_options, "night_gain": 1.5, "night_floor": 350.0, "lift": lift}
     found = on_device(
         cp, day, night, importance, day_only if with_options else None, data_weight=data_weight,
         target_share=cp.asarray(share) if with_options else None, **options,
@@ -116,13 +116,15 @@ def test_lift_and_pull_against_the_oracle(cp, rng, shape, lift, data_weight, wit
 
 @pytest.mark.parametrize("shape", SMALL + LARGE)
 @pytest.mark.parametrize(
-    ("lift", "data_weight", "own_day"),
-    [(1.0, 0.05, True), (4.0, 0.0, False), (4.0, 0.05, True), (4.0, 0.05, False)],
+    ("lift", "data_weight", "floor", "own_day"),
+    [(1.0, 0.05, 0.0, True), (4.0, 0.0, 250.0, False), (4.0, 0.05, 0.0, True), (4.0, 0.05, 250.0, False)],
 )
-def test_lift_and_pull_against_the_cpu(cp, rng, shape, own_day, lift, data_weight):
+def test_lift_pull_and_floor_against_the_cpu(cp, rng, shape, own_day, lift, data_weight, floor):
     day, night, importance, day_only = arguments(rng, shape, own_day=own_day)
     share = rng.random(importance.shape).astype(numpy.float32)
-    options = {"larger_where_zero": True, "lift": lift, "data_weight": data_weight}
+    options = {
+        "larger_where_zero": True, "night_floor": floor, "lift": lift, "data_weight": data_weight
+    }  # fmt: skip
     expected = mixing.mixed_divergence(
         day, night, importance, day_only=day_only, target_share=share, **options
     )
@@ -147,10 +149,48 @@ def test_a_lift_on_the_device_is_read_there(cp, rng):
         mixing.mixed_divergence(day, night, importance, lift=cp.ones(2, numpy.float32))
 
 
-def test_the_lift_is_finite_for_levels_below_zero(cp):
+def test_a_floor_on_the_device_is_read_there(cp, rng):
+    given = tuple(cp.asarray(a) for a in arguments(rng, (2, 3, 23, 37))[:3])
+    options = {"larger_where_zero": True, "check_values": False}
+    expected = cp.asnumpy(mixing.mixed_divergence(*given, night_floor=250.0, **options))
+    plain = cp.asnumpy(mixing.mixed_divergence(*given, **options))
+    assert (expected != plain).any()
+    for floor in (cp.full((), 250, numpy.float32), cp.full((), 250, numpy.float64)):
+        with getattr(cp, "no_transfers", contextlib.nullcontext)():  # the stand-in knows what would wait
+            found = mixing.mixed_divergence(*given, night_floor=floor, **options)
+        numpy.testing.assert_array_equal(cp.asnumpy(found), expected)
+        field = mixing.mix_gradients(*given, night_floor=floor, larger_where_zero=True)
+        wanted = mixing.mix_gradients(*given, night_floor=250.0, larger_where_zero=True)
+        for part, other in zip(field, wanted, strict=True):
+            numpy.testing.assert_array_equal(cp.asnumpy(part), cp.asnumpy(other))
+    zero = mixing.mixed_divergence(*given, night_floor=cp.zeros((), numpy.float32), **options)
+    numpy.testing.assert_array_equal(cp.asnumpy(zero), plain)
+    with pytest.raises(ValueError, match=r"night_floor: expected one number or an array of shape \(\)"):
+        mixing.mixed_divergence(*given, night_floor=cp.ones(1, numpy.float32))
+
+
+def test_a_night_below_the_floor_is_left_out(cp):
+    day, night = numpy.float32([[[0, 1]]]), numpy.float32([[[[0, 20]]]])
+    zero = numpy.zeros((1, 1, 2), numpy.float32)
+    for gain, floor, expected in (
+        (1.0, 19.9, 20), (1.0, 20.0, 1), (2.0, 21.0, 40), (2.0, 40.0, 1), (0.5, 10.0, 1)
+    ):  # fmt: skip
+        options = {"larger_where_zero": True, "night_gain": gain, "night_floor": floor}
+        assert on_device(cp, day, night, zero, **options).tolist() == [[[[expected, -expected]]]]
+        options["larger_where_zero"] = False
+        assert on_device(cp, day, night, zero, **options).tolist() == [[[[1, -1]]]]
+
+
+def test_levels_below_zero_gain_nothing(cp):
     night = numpy.float32([[[[-mixing.LIFT_SPAN, 0.0]]]])
     ones = numpy.ones((1, 1, 2), numpy.float32)
-    assert on_device(cp, night[0] * 0, night, ones, lift=2.0)[0, 0, 0, 0] == 2 * mixing.LIFT_SPAN
+    assert on_device(cp, night[0] * 0, night, ones, lift=2.0)[0, 0, 0, 0] == mixing.LIFT_SPAN
+
+
+def test_an_even_night_has_no_gradient_whatever_the_lift(cp):
+    night = numpy.zeros((1, 3, 23, 37), numpy.float32) + numpy.float32([[[0.1]], [[17.3]], [[200.7]]])
+    ones = numpy.ones((1, 23, 37), numpy.float32)
+    assert not on_device(cp, night[0] * 0, night, ones, lift=3.3, night_gain=1.7).any()
 
 
 def test_fractional_levels_but_for_ties(cp, rng):
@@ -222,7 +262,7 @@ def test_bits_do_not_depend_on_the_other_frames(cp, rng):
 @pytest.mark.parametrize("rows", [1, 2, 7, 1000])
 def test_bits_do_not_depend_on_segments(cp, rng, monkeypatch, rows):
     given = arguments(rng, (1, 3, 43, 37), levels=lambda rng, shape: rng.random(shape, numpy.float32))
-    for options in ({}, {"lift": 3.0, "data_weight": 0.1}):
+    for options in ({}, {"lift": 3.0, "data_weight": 0.1, "night_floor": 0.5}):
         monkeypatch.undo()
         expected = on_device(cp, *given, larger_where_zero=True, **options)
         monkeypatch.setattr(launcher, "_ROWS", rows)
@@ -291,7 +331,7 @@ def test_arrays_of_two_devices(cp):
         mixing.mixed_divergence(levels, levels, w, day_only=numpy.zeros((4, 5), bool))
     with pytest.raises(TypeError, match="NumPy and CuPy arrays together"):
         mixing.mixed_divergence(levels, levels, w, target_share=numpy.zeros((4, 5), numpy.float32))
-    with pytest.raises(TypeError, match="lift: expected a number"):
-        mixing.mixed_divergence(
-            numpy.zeros((4, 5)), numpy.zeros((4, 5)), numpy.zeros((4, 5)), lift=cp.ones((), numpy.float32)
-        )
+    host = numpy.zeros((4, 5), numpy.float32)
+    for name in ("lift", "night_floor"):
+        with pytest.raises(TypeError, match=f"{name}: expected a number"):
+            mixing.mixed_divergence(host, host, host, **{name: cp.ones((), numpy.float32)})

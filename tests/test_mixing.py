@@ -14,7 +14,7 @@ from gpufuse import gradients, mixing
 SHAPES = [(3, 13, 17), (1, 1, 1), (3, 1, 9), (1, 8, 1), (2, 2, 2)]
 
 LIFTED_LEVELS = 4 * tolerances.FLOAT32_LEVELS
-"""Levels of the lifted night are larger: at most 255 * (1 + (lift - 1) / (1 + 255 / 40)), times the gain."""
+"""Levels of the lifted night are larger: by less than (lift - 1) * 30 before the gain."""
 
 
 def expected_rhs(day, night, w, target_share=None, data_weight=0.0, **options):
@@ -59,12 +59,12 @@ def test_against_the_oracle(rng, shape, larger_where_zero, night_gain, with_day_
 @pytest.mark.parametrize("data_weight", [0.0, 0.05])
 @pytest.mark.parametrize("share", ["given", "importance"])
 @pytest.mark.parametrize("with_day_only", [False, True])
-def test_lift_and_pull_against_the_oracle(
+def test_lift_pull_and_floor_against_the_oracle(
     rng, shape, larger_where_zero, lift, data_weight, share, with_day_only
 ):
     day, night = whole_levels(rng, shape), whole_levels(rng, shape)
     w = some_importance(rng, shape[-2:])
-    options = {"larger_where_zero": larger_where_zero, "night_gain": 1.5, "lift": lift}
+    options = {"larger_where_zero": larger_where_zero, "night_gain": 1.5, "night_floor": 350.0, "lift": lift}
     if with_day_only:
         options["day_only"] = rng.random(shape[-2:]) < 0.3
     field = mixing.mix_gradients(day, night, w, **options)
@@ -211,19 +211,21 @@ def test_bits_do_not_depend_on_threads_with_lift_and_pull(rng, threads, count):
     day = whole_levels(rng, (3, 61, 37)) + numpy.float32(0.1)
     night = whole_levels(rng, (5, 3, 61, 37)) * numpy.float32(0.3)
     w = some_importance(rng, (5, 61, 37))
-    options = {"larger_where_zero": True, "lift": 3.0, "data_weight": 0.1, "target_share": w * w}
+    options = {
+        "larger_where_zero": True, "night_floor": 80.0, "lift": 3.0, "data_weight": 0.1, "target_share": w * w
+    }  # fmt: skip
     threads(1)
     expected = mixing.mixed_divergence(day, night, w, **options)
     threads(count)
     numpy.testing.assert_array_equal(mixing.mixed_divergence(day, night, w, **options), expected)
 
 
-def test_no_lift_and_no_pull_is_the_papers_method_in_every_bit(rng):
+def test_no_lift_no_pull_and_no_floor_is_the_papers_method_in_every_bit(rng):
     day, night = (whole_levels(rng, (2, 3, 23, 37)) + numpy.float32(0.1)) * numpy.float32(0.3)
     w = some_importance(rng, (23, 37))
     expected = mixing.mixed_divergence(day, night, w, larger_where_zero=True)
     found = mixing.mixed_divergence(
-        day, night, w, larger_where_zero=True, lift=1, data_weight=0, target_share=1 - w
+        day, night, w, larger_where_zero=True, night_floor=0, lift=1, data_weight=0, target_share=1 - w
     )
     numpy.testing.assert_array_equal(found, expected)
     # As written in float32: every operation is rounded once here, and may be fused there.
@@ -243,22 +245,77 @@ def test_where_the_importance_is_zero_nothing_is_lifted(rng, larger_where_zero):
         assert (part[~still] != other[~still]).any()
 
 
-def test_dark_things_are_lifted_lamps_and_hues_stay():
-    dark, lamp = numpy.float32([[[0, 2]], [[0, 1]]]), numpy.float32([[[250, 255]], [[250, 255]]])
+def test_all_channels_of_a_dark_thing_gain_the_same():
+    dark = numpy.float32([[[0, 2]], [[0, 1]], [[0, 0]]])
+    gx, _ = mixing.mix_gradients(dark * 0, dark, numpy.ones((1, 2), numpy.float32), lift=4.0)
+    gained = 3 * 2 / (1 + 2 / mixing.LIFT_SPAN)
+    numpy.testing.assert_allclose(gx[:, 0, 0], [2 + gained, 1 + gained, gained], rtol=1e-6)
+
+
+def test_lamps_hardly_gain():
+    lamp = numpy.float32([[[250, 255]], [[250, 255]]])
     ones = numpy.ones((1, 2), numpy.float32)
-    gx, _ = mixing.mix_gradients(dark * 0, dark, ones, lift=4.0)
-    assert gx[0, 0, 0] == pytest.approx(2 * (1 + 3 / (1 + 2 / mixing.LIFT_SPAN)), abs=1e-5)
-    assert gx[0, 0, 0] == pytest.approx(2 * gx[1, 0, 0], abs=1e-5)
     gx, _ = mixing.mix_gradients(lamp * 0, lamp, ones, lift=4.0)
-    assert 5 < gx[0, 0, 0] < 5.5
+    assert 5 < gx[0, 0, 0] < 5.2
+    edge = numpy.float32([[[0, 255]]])
+    gx, _ = mixing.mix_gradients(edge * 0, edge, ones, lift=4.0)
+    assert 255 < gx[0, 0, 0] < 255 + 3 * mixing.LIFT_SPAN
 
 
-def test_the_lift_is_finite_for_levels_below_zero():
+def test_levels_below_zero_gain_nothing():
     night = numpy.float32([[[-mixing.LIFT_SPAN, 0.0]]])
-    gx, _ = mixing.mix_gradients(night * 0, night, numpy.ones((1, 2), numpy.float32), lift=2.0)
-    assert gx[0, 0, 0] == 2 * mixing.LIFT_SPAN
-    rhs = mixing.mixed_divergence(night * 0, night, numpy.ones((1, 2), numpy.float32), lift=2.0)
-    assert rhs[0, 0, 0] == 2 * mixing.LIFT_SPAN
+    ones = numpy.ones((1, 2), numpy.float32)
+    gx, _ = mixing.mix_gradients(night * 0, night, ones, lift=2.0)
+    assert gx[0, 0, 0] == mixing.LIFT_SPAN
+    rhs = mixing.mixed_divergence(night * 0, night, ones, lift=2.0)
+    assert rhs[0, 0, 0] == mixing.LIFT_SPAN
+
+
+def test_an_even_night_has_no_gradient_whatever_the_lift():
+    day, night = numpy.zeros((2, 3, 5, 7), numpy.float32)
+    night += numpy.float32([[[0.1]], [[17.3]], [[200.7]]])
+    ones = numpy.ones((5, 7), numpy.float32)
+    assert not mixing.mixed_divergence(day, night, ones, lift=3.3, night_gain=1.7).any()
+
+
+def test_a_night_below_the_floor_is_left_out():
+    day, night = numpy.float32([[[0, 1]]]), numpy.float32([[[0, 20]]])
+    zero = numpy.zeros((1, 2), numpy.float32)
+    for gain, floor, expected in (
+        (1.0, 0.0, 20), (1.0, 19.9, 20), (1.0, 20.0, 1), (1.0, 21.0, 1), (2.0, 21.0, 40), (2.0, 40.0, 1),
+        (0.5, 9.0, 10), (0.5, 10.0, 1),
+    ):  # fmt: skip
+        options = {"larger_where_zero": True, "night_gain": gain, "night_floor": floor}
+        gx, _ = mixing.mix_gradients(day, night, zero, **options)
+        assert gx[0, 0, 0] == expected
+        rhs = mixing.mixed_divergence(day, night, zero, **options)
+        assert rhs.tolist() == [[[expected, -expected]]]
+
+
+def test_the_floor_is_for_the_joint_magnitude():
+    # Neither channel nor direction reaches 9 alone; together they are 10.
+    night = numpy.zeros((2, 2, 2), numpy.float32)
+    night[:, 0, 1] = night[:, 1, 0] = 5
+    zero = numpy.zeros((2, 2), numpy.float32)
+    for floor, expected in ((9.9, 5), (10.0, 0)):
+        options = {"larger_where_zero": True, "night_floor": floor}
+        gx, gy = mixing.mix_gradients(night * 0, night, zero, **options)
+        assert gx[0, 0, 0] == gy[1, 0, 0] == expected
+        assert mixing.mixed_divergence(night * 0, night, zero, **options)[0, 0, 0] == 2 * expected
+
+
+@pytest.mark.parametrize("lift", [1.0, 3.0])
+def test_the_floor_counts_only_where_the_importance_is_zero(rng, lift):
+    day, night = whole_levels(rng, (2, 3, 9, 11))
+    w = some_importance(rng, (9, 11))
+    plain = mixing.mixed_divergence(day, night, w, lift=lift)
+    numpy.testing.assert_array_equal(
+        mixing.mixed_divergence(day, night, w, lift=lift, night_floor=1e4), plain
+    )
+    # With a floor that nothing reaches the day is taken, as without the rule.
+    found = mixing.mixed_divergence(day, night, w, lift=lift, larger_where_zero=True, night_floor=1e4)
+    numpy.testing.assert_array_equal(found, plain)
+    assert (mixing.mixed_divergence(day, night, w, lift=lift, larger_where_zero=True) != plain).any()
 
 
 @pytest.mark.parametrize("data_weight", [0.001, 0.1, 3.0])
@@ -357,6 +414,25 @@ def test_wrong_lift(function, lift):
         function(good, good, w, lift=lift)
 
 
+@pytest.mark.parametrize("function", [mixing.mix_gradients, mixing.mixed_divergence])
+@pytest.mark.parametrize("floor", [-0.01, numpy.nan, numpy.inf])
+def test_wrong_floor(function, floor):
+    good, w = numpy.zeros((3, 4, 5), numpy.float32), numpy.zeros((4, 5), numpy.float32)
+    with pytest.raises(
+        ValueError, match=f"night_floor: expected finite grey levels from 0, got {floor}; 0 lets"
+    ):
+        function(good, good, w, night_floor=floor)
+
+
+@pytest.mark.parametrize("function", [mixing.mix_gradients, mixing.mixed_divergence])
+@pytest.mark.parametrize("name", ["lift", "night_floor"])
+def test_what_is_no_number(function, name):
+    good, w = numpy.zeros((3, 4, 5), numpy.float32), numpy.zeros((4, 5), numpy.float32)
+    for value, kind in (("2", "str"), (None, "NoneType"), (numpy.ones(()), "ndarray")):
+        with pytest.raises(TypeError, match=f"{name}: expected a number, got {kind}; an array of shape"):
+            function(good, good, w, **{name: value})
+
+
 @pytest.mark.parametrize("data_weight", [-0.1, numpy.nan, numpy.inf])
 def test_wrong_data_weight(data_weight):
     good, w = numpy.zeros((3, 4, 5), numpy.float32), numpy.zeros((4, 5), numpy.float32)
@@ -384,7 +460,7 @@ def test_lift_and_pull_in_leading_axes_and_without_channels(rng, own_day):
     night = whole_levels(rng, (2, 3, 1, 7, 9))
     day = whole_levels(rng, night.shape if own_day else (1, 7, 9))
     w, share = some_importance(rng, (2, 2, 3, 7, 9))
-    options = {"lift": 2.5, "data_weight": 0.1}
+    options = {"lift": 2.5, "data_weight": 0.1, "larger_where_zero": True, "night_floor": 60.0}
     whole = mixing.mixed_divergence(day, night, w, target_share=share, **options)
     for place in itertools.product(range(2), range(3)):
         one_day = day[place] if own_day else day
@@ -414,7 +490,7 @@ def test_the_lift_is_the_ratio_of_contrasts_in_the_dark(scene):
     expected = oracles.automatic_lift(scene.day, frames)
     assert 1 < expected <= mixing.LARGEST_LIFT
     assert mixing.contrast_lift(scene.day, frames) == pytest.approx(expected, rel=0.2)
-    assert mixing.contrast_lift(scene.day, frames[:9]) == pytest.approx(expected, rel=1e-5)
+    assert mixing.contrast_lift(scene.day, frames[:9:4]) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("factor", [1.0, 0.5, 0.4, 0.1])
@@ -437,3 +513,65 @@ def test_the_lift_stays_on_the_device(gpu, scene, no_host_copy):
     assert isinstance(found, gpu.ndarray)
     assert (found.shape, found.dtype) == ((), numpy.float32)
     assert float(found) == pytest.approx(mixing.contrast_lift(scene.day, [scene.night[0]]), rel=1e-5)
+
+
+# Floor of the night's gradients
+
+
+def median_magnitude(frames):
+    strength = [numpy.sqrt((numpy.array(oracles.gradient(f)) ** 2).sum(axis=(0, 1))) for f in frames]
+    return numpy.median(strength)
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 11, 13), (4, 3, 11, 13), (3, 1, 10, 8), (2, 3, 1, 9)])
+def test_the_floor_is_four_times_the_median_magnitude(rng, shape):
+    frames = whole_levels(rng, shape).astype(float)
+    expected = 4 * median_magnitude(frames)
+    assert expected > mixing.LOWEST_FLOOR
+    found = mixing.night_floor(list(frames.astype(numpy.float32)))
+    assert isinstance(found, float)
+    assert found == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_median_is_that_of_all_frames_together(rng):
+    frames = [rng.uniform(0, top, (3, 11, 13)).astype(numpy.float32) for top in (1, 90, 250)]
+    assert mixing.night_floor(frames) == pytest.approx(4 * median_magnitude(frames), rel=1e-5)
+    assert mixing.night_floor(frames) != pytest.approx(
+        numpy.mean([mixing.night_floor([f]) for f in frames]), rel=0.01
+    )
+
+
+@pytest.mark.parametrize(("amplitude", "expected"), [(0.0, 8.0), (1.99, 8.0), (2.0, 8.0), (2.5, 10.0)])
+def test_the_floor_is_never_below_eight_levels(amplitude, expected):
+    ramp = amplitude * numpy.arange(30, dtype=numpy.float32).reshape(1, 1, 30)
+    assert mixing.night_floor([ramp, ramp]) == expected
+
+
+def test_noise_below_the_floor_does_not_come_into_the_picture(rng):
+    night = (20 + rng.normal(0, 2, (3, 60, 80))).astype(numpy.float32)
+    night[:, 20:40, 30:50] += 150
+    zero, day = numpy.zeros((60, 80), numpy.float32), numpy.zeros((3, 60, 80), numpy.float32)
+    floor = mixing.night_floor([night])
+    gx, gy = mixing.mix_gradients(day, night, zero, larger_where_zero=True, night_floor=floor)
+    taken = gradients.squared_magnitude(gx, gy) > 0
+    assert taken[20:40, [29, 49]].all()
+    assert taken[[19, 39], 30:50].all()
+    assert taken[:, :28].mean() < 0.001
+    gx, gy = mixing.mix_gradients(day, night, zero, larger_where_zero=True)
+    assert (gradients.squared_magnitude(gx, gy) > 0)[:-1, :28].all()
+
+
+def test_no_frames_have_no_floor():
+    with pytest.raises(ValueError, match="frames: expected at least one frame, got none; give the first"):
+        mixing.night_floor([])
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.01])
+def test_the_floor_stays_on_the_device(gpu, scene, no_host_copy, factor):
+    night = scene.night[:3] * numpy.float32(factor)
+    frames = [gpu.asarray(frame) for frame in night]
+    with no_host_copy():
+        found = mixing.night_floor(frames)
+    assert isinstance(found, gpu.ndarray)
+    assert (found.shape, found.dtype) == ((), numpy.float32)
+    assert float(found) == pytest.approx(mixing.night_floor(list(night)), rel=1e-5)

@@ -52,7 +52,7 @@ def test_every_command_is_in_the_table(capsys: pytest.CaptureFixture[str]) -> No
     with pytest.raises(SystemExit):
         main(["--help"])
     commands = re.findall(r"^    (\w+)\b", capsys.readouterr().out, flags=re.MULTILINE)
-    assert len(commands) == 5
+    assert len(commands) == 6
     for command in commands:
         assert f"| `gpufuse {command}" in README
 

@@ -60,8 +60,8 @@ COSTS: Mapping[str, Callable[[int], Cost]] = {
     "motion masks": lambda t: Cost(12 * (t + 1) / t + 1, 72),  # kernels/motion.cu, motion_masks
     "temporal mean": lambda t: Cost((t + 2 * REACH) / t + 4, 25),  # kernels/motion.cu, temporal_mean
     "lamps": lambda t: Cost(24, 34),  # kernels/lamps.cu, keep_lamps
-    # kernels/mixing.cu, mixed_divergence with lift and pull: 192 instructions of a warp for 30 pixels
-    "mix and divergence": lambda t: Cost(28 + 4 + 12 / t, 192 * 32 / 30),
+    # kernels/mixing.cu, mixed_divergence with lift and pull: 177 instructions of a warp for 30 pixels
+    "mix and divergence": lambda t: Cost(28 + 4 + 12 / t, 177 * 32 / 30),
     "poisson": lambda t: Cost(3 * 89, 3 * 1100 * 32 / 120),  # kernels/multigrid.cu, two cycles
     "sums of the fit": lambda t: Cost(28 + 12 / t, 0, 6),  # kernels/fit.cu, blend_moments
     "fit": lambda t: Cost(0),  # kernels/fit.cu, shared_fits: latency alone
@@ -72,14 +72,14 @@ COSTS: Mapping[str, Callable[[int], Cost]] = {
     "8-bit median": lambda t: Cost(3 * 2 + 3 / t, 3 * 6 * 4),
 }
 
-JOINS = 5
+JOINS = 3
 """Stages of the stream that put frames of two chunks into one array: a copy of the levels each."""
 
 CHAIN = {
     "yuv to levels": 1, "susan": 2, "motion masks": 1, "temporal mean": 1, "lamps": 1,
-    "mix and divergence": 1, "poisson": 1, "sums of the fit": 1, "fit": 1, "levels to nv12": 1,
+    "mix and divergence": 1, "poisson": 1, "levels to nv12": 1,
 }  # fmt: skip
-"""How often a frame meets each step between decoder and encoder, with default settings."""
+"""How often a frame meets each step between decoder and encoder, with default settings: there is no colour fit."""
 
 JOIN = Cost(JOINS * 3 * 8)
 

@@ -68,10 +68,9 @@ def mix_and_divergence(d: Data) -> Any:
     day_gx, day_gy = gradient(d.day)
     night_gx, night_gy = gradient(d.night)
     larger = squared_magnitude(night_gx, night_gy) > squared_magnitude(day_gx, day_gy)
-    brightest = d.night.max(axis=1, keepdims=True)
-    lifted_gx, lifted_gy = gradient(
-        d.night * (ONE + (d.lift - ONE) / (ONE + brightest / numpy.float32(LIFT_SPAN)))
-    )
+    brightest = d.night.max(axis=1, keepdims=True).clip(0)
+    gained = (d.lift - ONE) * brightest / (ONE + brightest / numpy.float32(LIFT_SPAN))
+    lifted_gx, lifted_gy = gradient(d.night + gained)
     still = d.weights[:, None] == 0
     share = xp.where(d.weights == 0, larger.astype(numpy.float32), d.weights)[:, None]
     gx = share * xp.where(still, night_gx, lifted_gx) + (ONE - share) * day_gx
@@ -81,7 +80,7 @@ def mix_and_divergence(d: Data) -> Any:
 
 
 def solve(d: Data) -> Any:
-    return poisson.solve(d.rhs, method="dct", check_values=False)
+    return poisson.solve(d.rhs, method="dct", data_weight=DATA_WEIGHT, check_values=False)
 
 
 def sums_of_the_fit(d: Data) -> Any:

@@ -111,7 +111,7 @@ STEPS: Mapping[str, Callable[[Data], Any]] = {
         data_weight=DATA_WEIGHT,
         check_values=False,
     ),
-    "poisson": lambda d: poisson.solve(d.rhs, check_values=False),
+    "poisson": lambda d: poisson.solve(d.rhs, data_weight=DATA_WEIGHT, check_values=False),
     "sums of the fit": lambda d: normalise.blend_moments(d.other, d.day, d.night, d.weights),
     "fit": lambda d: normalise.shared_fits(d.moments, REACH, REACH + d.frames, REACH, REACH, d.day[0].size),
     "apply the fit": lambda d: normalise.apply_affine(d.other, d.scale, d.shift),

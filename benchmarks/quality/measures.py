@@ -14,14 +14,15 @@ import numpy
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from gpufuse.arrays import LUMA
+
 Floats = NDArray[numpy.float32]
 Mask = NDArray[numpy.bool_]
 
 
 def luma(picture: Any) -> Floats:
     """Luma of a colour picture, (..., H, W, 3) to (..., H, W)."""
-    weights = numpy.array([0.299, 0.587, 0.114], numpy.float32)
-    found: Floats = numpy.asarray(picture, numpy.float32) @ weights
+    found: Floats = numpy.asarray(picture, numpy.float32) @ numpy.array(LUMA, numpy.float32)
     return found
 
 
@@ -179,11 +180,11 @@ def halo(result: Any, day: Any, foreground: Mask, ignore: Mask | None = None) ->
     """Change of low frequencies around moving things, against the day, in grey levels; best 0.
 
     The result is first brought to the day's brightness and contrast, by the least-squares ``a R + b`` over
-    still pixels away from moving things, so that a change of the whole picture is no halo. Then
-    ``d = a R + b - D`` on luma, its Gaussian low-pass over still pixels alone (so that the things
-    themselves do not leak into it), and the mean of ``|d|`` over still pixels in a ring around the things.
-    Radii grow with the width of the picture. Where nothing stands still far from moving things, all still
-    pixels serve the fit.
+    still pixels beyond the ring, so that a change of the whole picture is no halo. Then ``d = a R + b - D`` on
+    luma, its Gaussian low-pass over still pixels from the ring outwards alone (so that the things themselves
+    do not leak into it), and the mean of ``|d|`` over still pixels in the ring around the things. Radii grow
+    with the width of the picture. Where less than 5 % of the picture is still beyond the ring, the ring
+    serves the fit as well.
 
     Parameters
     ----------

@@ -16,11 +16,13 @@ from quality.tables import as_data, changes_table, not_first, picture_of, places
 Variants = Sequence[tuple[str, Settings]]
 
 OPENING = """\
-`python benchmarks/quality_report.py --publish` wrote this page; nothing on it is typed. gpufuse stands
+`python benchmarks/quality_report.py --publish` wrote this page; no figure on it is typed. gpufuse stands
 beside what could be taken instead: average and maximum of day and night, the blend of pixels by the
 importance that gpufuse finds (after the same denoising) and their substitution where it is at least one
 half, exposure fusion of Mertens, Kautz and van Reeth (OpenCV), and `cv2.seamlessClone` of the night into
 the day where the importance is above 0, with the night's gradients and with the larger ones ("mixed").
+Average, maximum and exposure fusion know no importance and take the night as it is, with its noise; all
+others have ours, which may not be the best for them.
 """
 
 READING = """\
@@ -29,11 +31,15 @@ No single figure says which picture is better; read them together, and look.
 - The **maximum** leaves every pixel that is darker at night as it is by day. So it is first, or near it, in
   what judges the background (halo, flicker, colour), and shows no dark thing that moves: see the contrast of
   bodies.
-- **Blend and substitution** put the night's own pixels into the foreground, so their edges and colours there
-  are right by construction, lamps too. Their dark patches and seams count in "invented" and, where the
+- **Blend and substitution** put the night's own pixels where the importance is high, so edges and colours
+  there, lamps too, are right by construction. Their dark patches and seams count in "invented" and, where the
   importance reaches beyond the foreground, in the halo.
 - In a **static pair** nothing is known to have moved. Its foreground is what is lit at night, which the
   maximum shows by definition; what only the night has and is dark counts as background there.
+- The foreground of **pictures** is no truth but a rule, and it is much like the rule of our importance: bright
+  pixels of a pair, the difference to a reference. This favours all who are given that importance, most of
+  all the substitution, whose pixels are nearly the foreground itself. Where the foreground is said to be
+  true, in the two clips, nobody has this advantage.
 - The **ideal** is no method: the true foreground of the night without noise, pasted into the day. It shows
   what a figure can reach; edges where night meets day keep it below the best.
 - Halo and colour of a **gradient method** are hardly ever 0: what its equation changes at a lamp it spreads,
@@ -48,7 +54,8 @@ NOT_FIRST = (
 
 CLOSING = """\
 Clips are judged on 8 frames, evenly spaced; flicker and noise on all. Edges and colours of the night are
-taken from the night without its noise where that is known. Sheets of real footage are written by the
+taken from the night without its noise where that is known; near the lamps of the relit clip a median over
+3x3 pixels stands for it. Sheets of real footage are written by the
 command and not kept here.
 """
 

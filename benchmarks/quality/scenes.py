@@ -20,6 +20,7 @@ from scipy import ndimage
 from gpufuse import scene as rendered_street
 from gpufuse.stills import read_still
 from gpufuse.video import open_clip
+from quality.measures import luma
 
 Bytes = NDArray[numpy.uint8]
 Mask = NDArray[numpy.bool_]
@@ -253,8 +254,7 @@ def differs(night: Bytes, reference: Bytes) -> Mask:
 
 def outshines(night: Bytes, day: Bytes) -> Mask:
     """Where the luma of the night, smoothed by 1.5 pixels, exceeds that of the day by `BRIGHTER`."""
-    weights = numpy.array([0.299, 0.587, 0.114], numpy.float32)
-    more = ndimage.gaussian_filter(night @ weights - day @ weights, 1.5)
+    more = ndimage.gaussian_filter(luma(night) - luma(day), 1.5)
     return _without_specks(more > BRIGHTER)
 
 

@@ -9,7 +9,7 @@ import numba
 from numba.core.caching import FunctionCache
 from numba.extending import intrinsic
 
-__all__ = ["kernel", "wide_vectors"]
+__all__ = ["inlined", "kernel", "wide_vectors"]
 
 _OPTIONS: dict[str, Any] = {
     "nogil": True,
@@ -46,6 +46,11 @@ def kernel(function: Callable[..., Any]) -> Any:
     except RuntimeError:  # "no locator available": nowhere to write a cache
         return compiled
     return compiled
+
+
+def inlined(function: Callable[..., Any]) -> Any:
+    """Compile `function` into the kernels that call it, where a call for so little work would be noticed."""
+    return numba.njit(**_OPTIONS, forceinline=True)(function)
 
 
 @intrinsic

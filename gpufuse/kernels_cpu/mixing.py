@@ -114,8 +114,8 @@ def _night_share(  # type: ignore[no-untyped-def]
     for i in range(share.size):
         w = importance[i]
         if larger_where_zero and w == numpy.float32(0.0):
-            energy = night_energy[i] * gain_squared
-            larger = energy > day_energy[i] and energy > floor_squared
+            to_beat = floor_squared if floor_squared > day_energy[i] else day_energy[i]
+            larger = night_energy[i] * gain_squared > to_beat
             w = numpy.float32(1.0) if larger else numpy.float32(0.0)
         share[i] = w
 

@@ -9,14 +9,13 @@ before it by one row, so that a row is fetched from memory once per pass instead
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-import numba
 import numpy
 
 from gpufuse.hierarchy import DOWN, FIRST, LAST, MIDDLE, NEST, STEPS, UP, Plan, plan
-from gpufuse.kernels_cpu._compile import _OPTIONS, kernel
+from gpufuse.kernels_cpu._compile import inlined, kernel
 from gpufuse.threads import for_bands, get_threads
 
 __all__ = ["solve"]
@@ -30,11 +29,6 @@ SERIAL_CELLS = 131072
 BANDED_CELLS = 524288
 """A plane of at most so many cells is left to one thread: bands would gain milliseconds, and cost seconds
 of compilation on a first run."""
-
-
-def inlined(function: Callable[..., Any]) -> Any:
-    """Compile `function` into the kernels that call it: a row is so little that calls would be noticed."""
-    return numba.njit(**_OPTIONS, forceinline=True)(function)
 
 
 # ---------------------------------------------------------------- rows
