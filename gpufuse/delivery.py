@@ -12,7 +12,6 @@ from typing import Any
 from gpufuse.arrays import Array, array_module
 from gpufuse.colour import default_matrix, levels_to_nv12, levels_to_yuv
 from gpufuse.fusion import FusedChunk
-from gpufuse.normalise import apply_affine
 from gpufuse.transfers import Downloads, recorded
 from gpufuse.writer import ClipWriter, Source
 
@@ -85,9 +84,7 @@ class LevelsDelivery(Delivery):
     def write(self, writer: ClipWriter, prepared: FusedChunk, pts: Sequence[int]) -> None:
         """Write their levels, picture by picture: what one was scaled into is in the cache, and serves the next."""
         for k, time in enumerate(pts):
-            frame = slice(k, k + 1)
-            levels = apply_affine(prepared.image[frame], prepared.scale[frame], prepared.shift[frame])
-            writer.write_chunk(levels, [time])
+            writer.write_chunk(prepared.frame_levels(slice(k, k + 1)), [time])
 
 
 class CodesDelivery(Delivery):

@@ -330,6 +330,8 @@ class FusedChunk:
     solver_error : ndarray of shape () or float
         Largest distance in grey levels of the reconstruction from the direct solution, where it was
         measured; nan elsewhere.
+    fitted : bool
+        Whether there was a colour fit; if not, `image` is the result.
     """
 
     first: int
@@ -338,6 +340,7 @@ class FusedChunk:
     shift: Array
     importance: Array
     solver_error: Array | float
+    fitted: bool = True
 
     def __len__(self) -> int:
         """Return the number of frames."""
@@ -346,7 +349,23 @@ class FusedChunk:
     @property
     def levels(self) -> Array:
         """The fused frames in grey levels, shape (T, C, H, W), float32; not clipped, not rounded."""
-        return normalise.apply_affine(self.image, self.scale, self.shift)
+        return self.frame_levels(slice(None))
+
+    def frame_levels(self, frames: slice) -> Array:
+        """Return some of the fused frames in grey levels, as `levels` does with all.
+
+        Parameters
+        ----------
+        frames : slice
+
+        Returns
+        -------
+        ndarray, shape (T, C, H, W), float32
+            Not to be written to: it may be a view of `image`.
+        """
+        if not self.fitted:
+            return self.image[frames]
+        return normalise.apply_affine(self.image[frames], self.scale[frames], self.shift[frames])
 
     def pixels(self, form: ImageFormat) -> Array:
         """Finish the fused frames as images.
@@ -678,8 +697,6 @@ def _weighted_and_reconstructed(
     def reconstruct(window: Window) -> tuple[Array, ...]:
         levels, seconds, masks = window.pieces
         weights = importance.temporal_mean(masks.stack, settings.c, masks.start, masks.stop)
-        if settings.importance_gain != 1:
-            weights = array_module(weights).clip(weights * numpy.float32(settings.importance_gain), 0, 1)
         night = enlarged(levels.core, size)
         mix = _mix_of(enlarged(weights, size), night, window.first, seconds.core, settings, areas, look)
         u, rhs = _reconstructed(day, night, mix, settings)
@@ -718,8 +735,10 @@ def _mix_of(
     areas: AreaMasks | None,
     look: _FirstLook,
 ) -> _Mix:
-    """Complete the importance of frames of a clip: lamps, then user areas, which have the last word."""
-    weights, share = importance.keep_lamps(weights, night, threshold=settings.lamp_threshold)
+    """Complete the importance of frames of a clip: gain, lamps, then user areas, which have the last word."""
+    weights, share = importance.keep_lamps(
+        weights, night, threshold=settings.lamp_threshold, gain=settings.importance_gain
+    )
     day_only = None
     if areas is not None:
         weights, day_only = areas.apply(weights, first, seconds)
@@ -791,7 +810,8 @@ def _unfitted(stream: Iterable[tuple[Array, ...]], check: _SolverCheck) -> Itera
         xp = array_module(u)
         scale, shift = xp.ones(u.shape[:2]), xp.zeros(u.shape[:2])
         measured = check.distance is not None and first == 0
-        yield FusedChunk(first, u, scale, shift, weights, check.distance if measured else numpy.nan)
+        error = check.distance if measured else numpy.nan
+        yield FusedChunk(first, u, scale, shift, weights, error, fitted=False)
         first += len(u)
 
 

@@ -504,7 +504,9 @@ def temporal_mean(masks: Array | list[Array], c: int = 5, start: int = 0, stop: 
     return result
 
 
-def keep_lamps(weights: Array, frames: Array, *, threshold: float = 200.0) -> tuple[Array, Array]:
+def keep_lamps(
+    weights: Array, frames: Array, *, threshold: float = 150.0, gain: float = 1.0
+) -> tuple[Array, Array]:
     """Give moving lamps their full importance, and say where the night's own brightness is to be kept.
 
     A lamp that moves fast is at a pixel in few frames, so the mean over time gives it little importance: it
@@ -519,6 +521,8 @@ def keep_lamps(weights: Array, frames: Array, *, threshold: float = 200.0) -> tu
     threshold : float
         Grey levels of the brightest channel, above 0, from which a moving thing is wholly a lamp; from half
         of them on it is one in part. ``inf``: nothing is a lamp.
+    gain : float
+        Factor on the importance, from 0; what it raises above 1 is 1.
 
     Returns
     -------
@@ -533,19 +537,19 @@ def keep_lamps(weights: Array, frames: Array, *, threshold: float = 200.0) -> tu
     TypeError
         If the arrays are not on one device, or are no real numbers.
     ValueError
-        If shapes do not fit, or `threshold` is not above 0.
+        If shapes do not fit, `threshold` is not above 0, or `gain` is negative or not finite.
 
     Notes
     -----
-    ``s = clip(2 m / threshold - 1, 0, 1)`` with ``m = max_c N``. ``W' = max(W, s)`` where ``W > 0``, else W;
-    the target share is ``W' s``. Synchronises: no; values are not looked at.
+    ``s = clip(2 m / threshold - 1, 0, 1)`` with ``m = max_c N``, ``V = min(gain W, 1)``. ``W' = max(V, s)`` where
+    ``V > 0``, else V; the target share is ``W' s``. Synchronises: no; values are not looked at.
 
     Examples
     --------
     >>> import numpy
     >>> night = numpy.array([[[250.0, 150.0, 90.0, 250.0]]], numpy.float32)
     >>> weights = numpy.array([[0.25, 0.25, 0.25, 0.0]], numpy.float32)
-    >>> keep_lamps(weights, night)
+    >>> keep_lamps(weights, night, threshold=200)
     (array([[1.  , 0.5 , 0.25, 0.  ]], dtype=float32), array([[1.  , 0.25, 0.  , 0.  ]], dtype=float32))
     """
     xp = array_module(weights, frames)
@@ -560,6 +564,8 @@ def keep_lamps(weights: Array, frames: Array, *, threshold: float = 200.0) -> tu
         raise ValueError(
             f"threshold: expected a number of grey levels above 0, got {threshold}; inf switches it off"
         )
+    if not 0 <= gain < math.inf:
+        raise ValueError(f"gain: expected a finite number from 0, got {gain}; 1 changes nothing")
     twin: Any
     if xp is numpy:
         from gpufuse.kernels_cpu import lamps as twin
@@ -570,6 +576,7 @@ def keep_lamps(weights: Array, frames: Array, *, threshold: float = 200.0) -> tu
         weights.reshape(count, *weights.shape[-2:]),
         frames.reshape(count, *frames.shape[-3:]),
         float(threshold),
+        float(gain),
     )
     return kept.reshape(weights.shape), share.reshape(weights.shape)
 

@@ -285,9 +285,10 @@ def automatic_floor(frames):
     return max(8.0, 4 * float(numpy.median(strength)))
 
 
-def keep_lamps(weights, frame, threshold):
+def keep_lamps(weights, frame, threshold, gain=1.0):
     """Importance with lamps that move, and how far the picture is drawn to the night."""
     bright = numpy.clip((frame.max(axis=0) - threshold / 2) / (threshold / 2), 0, 1)
+    weights = numpy.clip(gain * weights, 0, 1)
     kept = numpy.where(weights > 0, numpy.maximum(weights, bright), weights)
     return kept, kept * bright
 
@@ -330,7 +331,7 @@ def pulled_clip(
     weight = automatic_weight(day) if data_weight is None else data_weight
     fused = []
     for frame, w in zip(smooth, weights, strict=True):
-        w, share = keep_lamps(numpy.clip(importance_gain * w, 0, 1), frame, lamp_threshold)
+        w, share = keep_lamps(w, frame, lamp_threshold, importance_gain)
         fused.append(reconstructed(day, frame, w, False, weight, share, larger_where_zero=True, **mixing))
     return numpy.array(fused)
 

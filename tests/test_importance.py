@@ -366,9 +366,12 @@ def test_lamps_against_the_oracle(rng, shape, threshold):
 
 def test_lamps_begin_at_half_of_the_threshold_and_are_whole_at_it():
     night = numpy.float32([[[99, 100, 150, 200, 201, 255]]])
-    kept, share = importance.keep_lamps(numpy.full((1, 6), 0.25, numpy.float32), night)
+    kept, share = importance.keep_lamps(numpy.full((1, 6), 0.25, numpy.float32), night, threshold=200)
     assert kept.tolist() == [[0.25, 0.25, 0.5, 1, 1, 1]]
     assert share.tolist() == [[0, 0, 0.25, 1, 1, 1]]
+    kept, share = importance.keep_lamps(numpy.full((1, 6), 0.25, numpy.float32), night, threshold=200, gain=3)
+    assert kept.tolist() == [[0.75, 0.75, 0.75, 1, 1, 1]]
+    assert share.tolist() == [[0, 0, 0.375, 1, 1, 1]]
 
 
 def test_lamps_that_do_not_move_are_left_alone():
@@ -427,6 +430,14 @@ def test_lamp_threshold(threshold):
         match=f"threshold: expected a number of grey levels above 0, got {threshold}; inf switches",
     ):
         importance.keep_lamps(levels(2, 2), levels(3, 2, 2), threshold=threshold)
+
+
+@pytest.mark.parametrize("gain", [-1, numpy.nan, numpy.inf])
+def test_gain_on_importance(gain):
+    with pytest.raises(
+        ValueError, match=f"gain: expected a finite number from 0, got {gain}; 1 changes nothing"
+    ):
+        importance.keep_lamps(levels(2, 2), levels(3, 2, 2), gain=gain)
 
 
 def test_lamp_shapes():

@@ -43,14 +43,14 @@ def exercise(cp):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("threshold", [200.0, 133.7, 0.5])
-def test_against_oracle_and_cpu(cp, rng, shape, threshold):
+@pytest.mark.parametrize(("threshold", "gain"), [(200.0, 1.0), (133.7, 2.0), (0.5, 0.0), (180.0, 0.3)])
+def test_against_oracle_and_cpu(cp, rng, shape, threshold, gain):
     weights, frames = arguments(rng, shape)
-    found = on_device(cp, weights, frames, threshold=threshold)
+    found = on_device(cp, weights, frames, threshold=threshold, gain=gain)
     for t in range(shape[0]):
-        expected = oracles.keep_lamps(weights[t], frames[t].astype(float), threshold)
+        expected = oracles.keep_lamps(weights[t], frames[t].astype(float), threshold, gain)
         numpy.testing.assert_allclose([part[t] for part in found], expected, atol=1e-6)
-    expected = importance.keep_lamps(weights, frames, threshold=threshold)
+    expected = importance.keep_lamps(weights, frames, threshold=threshold, gain=gain)
     for part, wanted in zip(found, expected, strict=True):
         numpy.testing.assert_array_equal(part, wanted)
 

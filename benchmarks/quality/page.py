@@ -42,6 +42,8 @@ No single figure says which picture is better; read them together, and look.
   true, in the two clips, nobody has this advantage.
 - The **ideal** is no method: the true foreground of the night without noise, pasted into the day. It shows
   what a figure can reach; edges where night meets day keep it below the best.
+- **Lit windows and signs** that stand still count as background. To keep them, as gpufuse and the maximum do,
+  costs in all that compares the background with the day.
 - Halo and colour of a **gradient method** are hardly ever 0: what its equation changes at a lamp it spreads,
   which is also why it leaves no seams.
 """

@@ -82,6 +82,9 @@ class _Encoder:
 
     def write(self, frame: Any) -> None:
         frame.pict_type = 0  # the encoder chooses, not the one before
+        if self._stream.codec_context.is_open is False:  # how to read the colours, or a player guesses
+            context = self._stream.codec_context
+            context.colorspace, context.color_range = frame.colorspace, frame.color_range
         self._container.mux(self._stream.encode(frame))
 
     def close(self) -> None:
@@ -121,7 +124,7 @@ class _Ffmpeg(_Job):
 
     def _graph(self, stream: Any) -> tuple[Any, Any]:
         picture = next(iter(self._day_frames()))
-        day_frame = picture.reformat(format=self.form)
+        day_frame = self._as_night(picture, stream.codec_context)
         self.rate = stream.average_rate
         graph = self.av.filter.Graph()
         graph.threads = self.task.threads
@@ -138,6 +141,14 @@ class _Ffmpeg(_Job):
         out.link_to(sink)
         graph.configure()
         return graph, day_frame
+
+    def _as_night(self, picture: Any, night: Any) -> Any:
+        """The day in the form of the graph; as YUV with the matrix and range of the night, or their mean is of no colour."""
+        if self.form == "gbrp":
+            return picture.reformat(format=self.form)
+        return picture.reformat(
+            format=self.form, dst_colorspace=night.colorspace, dst_color_range=night.color_range
+        )
 
     def _day_frames(self) -> Iterator[Any]:
         with self.av.open(str(self.day)) as container:

@@ -18,7 +18,7 @@ _THREADS = 256
 _MOST_ROWS = 65535  # of a grid
 
 
-def keep_lamps(weights: Any, frames: Any, threshold: float) -> tuple[Any, Any]:
+def keep_lamps(weights: Any, frames: Any, threshold: float, gain: float) -> tuple[Any, Any]:
     """Raise the importance of moving lamps, and find the share of the night that they are to keep.
 
     Parameters
@@ -28,6 +28,8 @@ def keep_lamps(weights: Any, frames: Any, threshold: float) -> tuple[Any, Any]:
         At least one channel.
     threshold : float
         Grey levels, above 0; may be infinite.
+    gain : float
+        Factor on the weights, which end at 1.
 
     Returns
     -------
@@ -54,6 +56,7 @@ def keep_lamps(weights: Any, frames: Any, threshold: float) -> tuple[Any, Any]:
             numpy.int32(channels),
             numpy.int32(pixels // together),
             numpy.float32(half),
+            numpy.float32(gain),
         ),
     )
     return kept, share
