@@ -60,7 +60,11 @@ def main() -> int:
         (arguments.output / "peers.json").write_text(as_json(comparison), encoding="utf-8")
         (arguments.output / "peers.md").write_text(as_markdown(comparison, charts), encoding="utf-8")
 
-    comparison = compare(plan, tell=lambda line: print(line, file=sys.stderr), update=write)
+    try:
+        comparison = compare(plan, tell=lambda line: print(line, file=sys.stderr), update=write)
+    except KeyboardInterrupt:
+        print("interrupted; what was measured before is in the files", file=sys.stderr)
+        return 130
     print(as_text(comparison))
     return 0
 

@@ -41,6 +41,9 @@ from gpufuse.stills import write_still  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results"
 
+STEM = "quality"
+"""How the names of files begin."""
+
 SHEET_BYTES = 400_000
 """A published sheet is at most so large."""
 
@@ -94,20 +97,21 @@ class _Report:
             self.sheets[tables.picture_of(judgement)] = pictures.as_jpeg(small, most_bytes=SHEET_BYTES)
         self.judgements.append(page.light(judgement))
 
-    def finish(self, *, published: bool) -> None:
-        """Write page and figures, and print where we are not first."""
+    def finish(self, *, published: str | None) -> None:
+        """Write page and figures, the published ones under a name of their own; print where we are not first."""
         lines = tables.not_first(self.judgements)
         if lines:
             print("\nnot first:", *lines, sep="\n- ")
-        for folder in [self.folder, *([RESULTS] if published else [])]:
+        for folder, name in [(self.folder, STEM), *([(RESULTS, published)] if published else [])]:
             text = json.dumps(
                 page.data(self.judgements, self.variants, self.left_out), indent=1, allow_nan=False
             )
-            (folder / "quality.json").write_text(text + "\n", encoding="utf-8")
+            (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
             text = page.page(self.judgements, self.variants, self.left_out)
-            (folder / "quality.md").write_text(text, encoding="utf-8")
-            for name, sheet in self.sheets.items():
-                (folder / name).write_bytes(sheet)
+            text = text.replace(f"]({STEM}-", f"]({name}-").replace(f"`{STEM}-", f"`{name}-")
+            (folder / f"{name}.md").write_text(text, encoding="utf-8")
+            for picture, sheet in self.sheets.items():
+                (folder / picture.replace(STEM, name, 1)).write_bytes(sheet)
         print(f"\n{self.folder / 'quality.md'}")
 
 
@@ -186,7 +190,11 @@ def _parser() -> argparse.ArgumentParser:
         "--output", type=Path, default=folder, help=f"folder for page and pictures ({folder})"
     )
     parser.add_argument(
-        "--publish", action="store_true", help="also write what may be published to benchmarks/results"
+        "--publish",
+        nargs="?",
+        const=STEM,
+        metavar="NAME",
+        help=f"also write what may be published to benchmarks/results, as NAME.md and so on ({STEM})",
     )
     return parser
 

@@ -21,7 +21,7 @@ class Settings:
     """Parameters of the fusion.
 
     Thresholds are in grey levels (255 = white) for every input depth, lengths in pixels or frames. The defaults are
-    the paper's, except where figures and pictures spoke for another; `paper` has the paper's throughout.
+    the paper's, except where figures and pictures spoke for another: `paper` puts those back.
 
     Attributes
     ----------
@@ -59,7 +59,8 @@ class Settings:
         reconstruction to its own colour, grey levels; ``inf`` (the paper): there are no lamps.
     night_gain : float or None
         Factor on the night's gradients (the paper: 1); None (``auto``): 1 for pictures, and for video a gain on
-        what is dark, measured from the contrast of night and day (`gpufuse.mixing.contrast_lift`).
+        what is dark, measured from the contrast of night and day (`gpufuse.mixing.contrast_lift`), in
+        grey, and only where something is important.
     larger_where_zero : bool
         Video and dynamic scene: where the importance is 0, take the larger gradient.
     larger_threshold : float or None
@@ -140,7 +141,9 @@ class Settings:
 
     @classmethod
     def paper(cls, **changes: Any) -> Settings:
-        """Return the paper's own values, where it gives one, with some of them changed.
+        """Return the paper's values of what differs from it by default, with some values changed.
+
+        Left as they are: `fit_window` (1 in the paper) and `padding` (square in the paper).
 
         Parameters
         ----------

@@ -235,6 +235,7 @@ def test_pixels_of_the_baselines_are_those_of_their_names(inputs: Path) -> None:
         job.run()
         found = _first_frame(job.output)
         assert abs(found - expected).mean() < 6, name  # chroma is halved
+        assert abs((found - expected).mean(axis=(0, 1))).max() < 2, name  # but nothing shifts the colours
         assert abs(found - night).mean() > 20, name
 
 
@@ -360,17 +361,29 @@ def test_memory_is_what_a_run_adds(inputs: Path, tmp_path: Path) -> None:
 
 
 def test_the_slow_are_not_tried_again_at_larger_sizes() -> None:
-    small = Row("plate", "64x48", "numpy.median", False, 1, seconds=1.0)
-    cell = run._Cell("plate", Size(640, 480), Path(), Path(), 1, 10.0)
-    row = Row("plate", "640x480", "numpy.median", False, 1)
-    assert cell._hopeless(small, row) == "too slow: a run of about 100 s at 640x480, expected from 64x48"
+    small = Row("plate", "80x60", "numpy.median", False, 1, seconds=1.0)
+    cell = run._Cell("plate", Size(800, 600), Path(), Path(), 1, 10.0)
+    row = Row("plate", "800x600", "numpy.median", False, 1)
+    assert cell._hopeless(small, row) == "too slow: a run of about 100 s at 800x600, expected from 80x60"
     small.seconds = 0.001
     assert cell._hopeless(small, row) is None
     small.without_figures("stopped", "not ready")
     skipped = str(cell._hopeless(small, row))
-    assert skipped == "too slow: it was stopped at 64x48 already"
+    assert skipped == "too slow: it was stopped at 80x60 already"
     assert cell._hopeless(row.without_figures("skipped", skipped), row) == skipped
     assert cell._hopeless(row.without_figures("skipped", "not installed: numpy"), row) is None
+    broken = str(cell._hopeless(small.without_figures("failed", "OSError"), row))
+    assert broken == "failed at 80x60 already"
+    assert cell._hopeless(row.without_figures("skipped", broken), row) == broken
+
+
+def test_a_shorter_clip_is_expected_to_take_less() -> None:
+    small = Row("job", "320x240", "cv2 Mertens", False, 1, seconds=0.01, units=72)
+    row = Row("job", "1920x1080", "cv2 Mertens", False, 1)
+    cell = run._Cell("job", Size(1920, 1080), Path(), Path(), 1, 5.0)
+    assert cell._hopeless(small, row) is None  # 8 frames of 0.27 s, not 72
+    cell = run._Cell("job", Size(1920, 1080), Path(), Path(), 1, 4.0)
+    assert str(cell._hopeless(small, row)).startswith("too slow: a run of about 2 s")
 
 
 # -------------------------------------------------------------------------------------------- tables
@@ -402,6 +415,7 @@ def test_tables_to_read() -> None:
     assert lines["ours"] == ["ours", "2", "1", "..", "3", "3", "1.00", "1.0", "40.00", "+2.00"]
     assert lines["other"][5:] == ["3", "0.50", "2.0", "41.50", "+3.50"]
     assert "lost: skipped: not / installed" in text
+    assert "ours: 2 threads" in text
     page = table.as_markdown(comparison, ["peers-denoise.svg"])
     assert "- 3D denoise, 320x240, ours, time, ms (2): other 1" in page
     assert "![3D denoise](peers-denoise.svg)" in page
@@ -409,6 +423,15 @@ def test_tables_to_read() -> None:
         line.count("|") for line in page.splitlines() if line.startswith(("| **ours", "| other", "| lost"))
     }
     assert len(widths) == 1
+
+
+def test_what_was_not_measured_of_ours_is_not_called_first() -> None:
+    rows = rows_of_two()
+    rows[1].problem = "another problem"
+    rows[2].ours = True
+    page = table.as_markdown(Comparison({"processor": "abacus"}, rows))
+    assert "- 3D denoise, 320x240, lost: skipped: not / installed" in page
+    assert "time, ms (2): other 1 (another problem)" in page
 
 
 def test_charts_name_every_line(tmp_path: Path) -> None:
@@ -438,6 +461,10 @@ def test_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert all(line.startswith("gpufuse: ") for line in err.splitlines())
     assert json.loads(figures.read_text(encoding="utf-8"))["rows"]
     assert main(words) == 7
+    lost = str(tmp_path / "missing" / "figures.json")
+    assert main(["bench", "--json", lost]) == 7
+    out, err = capsys.readouterr()
+    assert (out, len(err.splitlines())) == ("", 2)  # before anything is measured
 
 
 @pytest.mark.parametrize(
@@ -445,6 +472,8 @@ def test_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     [
         ["--size", "0x0"],
         ["--size", "large"],
+        ["--size", "321x240"],
+        ["--size", "20000x20000"],
         ["--kind", "sorting"],
         ["--budget", "0"],
         ["--budget", "nan"],
@@ -461,3 +490,11 @@ def test_sizes() -> None:
     assert TINY.pixels == 64 * 48
     with pytest.raises(ValueError, match="at least 16x16"):
         Size.of("8x8")
+
+
+def test_strengths_that_found_no_time_are_told(inputs: Path) -> None:
+    one: Any = made("denoise", "gpufuse susan3d, 1 pass", inputs)
+    found = one.tune(-1.0)
+    assert one.settings == "t = 3.5, no time for more than 1 of 6 strengths"
+    again: Any = made("denoise", "gpufuse susan3d, 1 pass", inputs, found)
+    assert again.settings == one.settings

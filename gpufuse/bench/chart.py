@@ -55,7 +55,9 @@ def _write_chart(kind: str, rows: list[Row], path: Path) -> None:
     left, right = figure.subplots(1, 2)
     figure.suptitle(f"{KINDS[kind].title}: one {KINDS[kind].unit}", color=_INK)
     _draw(left, rows, "nanoseconds per pixel", lambda row: row.seconds and 1e9 * row.seconds)
-    _draw(right, rows, "bytes of memory per pixel", lambda row: row.memory_bytes)
+    _draw(
+        right, rows, "bytes of memory of a whole run per pixel of one picture", lambda row: row.memory_bytes
+    )
     figure.savefig(path, metadata={"Date": None})
 
 

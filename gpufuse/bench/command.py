@@ -59,6 +59,8 @@ def run_bench(
         raise ConfigError(f"--budget: expected seconds above 0, got {seconds:g}; 60 is usual")
     if json_path is not None and Path(json_path).exists() and not overwrite:
         raise OutputError(f"{json_path}: expected a new file, found one; choose another or use --overwrite")
+    if json_path is not None and not Path(json_path).absolute().parent.is_dir():
+        raise OutputError(f"{json_path}: expected an existing folder to write to, found none; make it first")
     plan = Plan(
         [_size(word) for word in sizes], tuple(kinds) or tuple(KINDS), seconds, widest=640, short=True
     )
@@ -72,7 +74,9 @@ def _size(word: str) -> Size:
     try:
         return Size.of(word)
     except ValueError as error:
-        raise ConfigError(f"--size: expected WIDTHxHEIGHT from 16x16, got {word!r}; try 320x240") from error
+        raise ConfigError(
+            f"--size: expected even WIDTHxHEIGHT from 16x16 to 7680x4320, got {word!r}; try 320x240"
+        ) from error
 
 
 def _write(path: Path, comparison: Comparison) -> None:

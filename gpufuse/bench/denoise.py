@@ -10,10 +10,13 @@ import numpy
 from gpufuse.bench.records import Competitor
 from gpufuse.bench.work import Task, Work, best_of, library
 from gpufuse.denoise import susan3d
+from gpufuse.settings import Settings
 
 __all__ = ["COMPETITORS", "psnr"]
 
 _TUNED_FRAMES = 5
+
+_DEFAULTS = Settings()
 
 
 def psnr(picture: numpy.ndarray, truth: numpy.ndarray) -> float:
@@ -42,6 +45,7 @@ class _Filter(Work):
         self.noisy = task.array("noisy")
         self.units = len(self.noisy)
         self._choose(task.tuned.get("strength", self.strengths[len(self.strengths) // 2]))
+        self.settings += task.tuned.get("untried", "")
         self.input = self.prepared(self.noisy)
 
     def _choose(self, strength: float) -> None:
@@ -53,12 +57,21 @@ class _Filter(Work):
             some = slice(0, _TUNED_FRAMES)
             few, clean = self.prepared(self.noisy[some]), self.task.array("clean")[some]
 
+            tried = 0
+
             def quality(strength: float) -> float:
+                nonlocal tried
+                tried += 1
                 self.strength = strength
                 return psnr(self.picture(self.filtered(few)), clean)
 
             self._choose(best_of(self.strengths, quality, seconds)[0])
-        return {"strength": self.strength}
+            if tried < len(self.strengths):
+                untried = f", no time for more than {tried} of {len(self.strengths)} strengths"
+                self.settings += untried
+                return {"strength": self.strength, "untried": untried}
+            return {"strength": self.strength}
+        return self.task.tuned
 
     def prepared(self, frames: numpy.ndarray) -> Any:
         """Frames (T, H, W, 3) in the form that the filter takes; not timed."""
@@ -81,7 +94,7 @@ class _Filter(Work):
 
 
 class _Susan(_Filter):
-    strengths = [5.0, 7.0, 10.0, 14.0, 20.0, 28.0]  # noqa: RUF012
+    strengths = [3.5, 5.0, 7.0, 10.0, 14.0, 20.0]  # noqa: RUF012
     words = "t = {:g}"
     passes = 1
 
@@ -99,9 +112,12 @@ class _SusanTwice(_Susan):
     passes = 2
 
 
-class _SusanAsItComes(_SusanTwice):
-    strengths = [20.0]  # noqa: RUF012
-    words = "t = {:g}, the default of the pipeline"
+class _SusanAsItComes(_Susan):
+    """As the pipeline filters: a strength from the paper, whatever the noise of the clip."""
+
+    strengths = [_DEFAULTS.brightness_threshold]  # noqa: RUF012
+    words = "t = {:g}, the default of the pipeline, not tuned to this clip"
+    passes = _DEFAULTS.passes
 
 
 class _Itk(_Susan):
@@ -148,7 +164,7 @@ class _Skimage(_Filter):
 
 
 class _SkimageBilateral(_Skimage):
-    strengths = [0.015, 0.03, 0.06, 0.1]  # noqa: RUF012
+    strengths = [0.0075, 0.015, 0.03, 0.06]  # noqa: RUF012
     words = "each frame by itself, 3x3, sigma_color = {:g}"
 
     def filtered(self, frames: Any) -> Any:
@@ -219,7 +235,9 @@ _SAME = "3x3 pixels, 5 frames"
 COMPETITORS = (
     Competitor("gpufuse susan3d, 1 pass", _Susan, problem=_SAME),
     Competitor("gpufuse susan3d, 2 passes", _SusanTwice, problem=f"{_SAME}, twice"),
-    Competitor("gpufuse susan3d, as it comes", _SusanAsItComes, problem=f"{_SAME}, twice"),
+    Competitor(
+        "gpufuse susan3d, as it comes", _SusanAsItComes, problem=f"{_SAME}, {_DEFAULTS.passes} passes"
+    ),
     Competitor("ITK bilateral", _Itk, "itk", problem=_SAME),
     Competitor("scikit-image bilateral", _SkimageBilateral, "skimage", "one", problem="3x3 pixels, 1 frame"),
     Competitor("scikit-image nl-means", _SkimageMeans, "skimage", "one", problem="5x5 pixels, 5 frames"),

@@ -49,6 +49,10 @@ class Lengths:
             job if not short else min(job, 24),
         )
 
+    def of_kind(self, kind: str) -> int:
+        """Frames that a run of some kind of work takes; a picture is one."""
+        return {"denoise": self.denoise, "plate": self.plate, "job": self.job}.get(kind, 1)
+
 
 class Pictures:
     """Writes inputs of any size; renders up to a width, and enlarges what is wider.

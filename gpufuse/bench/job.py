@@ -82,8 +82,8 @@ class _Encoder:
 
     def write(self, frame: Any) -> None:
         frame.pict_type = 0  # the encoder chooses, not the one before
-        if self._stream.codec_context.is_open is False:  # how to read the colours, or a player guesses
-            context = self._stream.codec_context
+        context = self._stream.codec_context
+        if not context.is_open:  # how to read the colours, or a player guesses
             context.colorspace, context.color_range = frame.colorspace, frame.color_range
         self._container.mux(self._stream.encode(frame))
 
@@ -143,7 +143,7 @@ class _Ffmpeg(_Job):
         return graph, day_frame
 
     def _as_night(self, picture: Any, night: Any) -> Any:
-        """The day in the form of the graph; as YUV with the matrix and range of the night, or their mean is of no colour."""
+        """The day in the form of the graph; what is mixed as YUV needs the matrix and range of the night."""
         if self.form == "gbrp":
             return picture.reformat(format=self.form)
         return picture.reformat(

@@ -97,7 +97,11 @@ class Process:
         if line:
             told: dict[str, Any] = json.loads(line)
             return told
-        self._process.wait(5)
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:  # it closed its output and lives on
+            self._process.kill()
+            self._process.wait()
         return {"failed": f"its process ended with code {self._process.returncode}{self._last_complaint()}"}
 
     def _last_complaint(self) -> str:

@@ -8,10 +8,14 @@ from typing import Any, Literal, TypeAlias
 
 from gpufuse.bench.work import Task, Work
 
-__all__ = ["Competitor", "Row", "Size", "State"]
+__all__ = ["LARGEST", "Competitor", "Row", "Size", "State"]
 
 State: TypeAlias = Literal["measured", "skipped", "stopped", "failed"]
 """Skipped: not tried. Stopped: tried, and out of time. Failed: the library raised an error or ended."""
+
+
+LARGEST = 7680 * 4320
+"""Pixels of the largest pictures to compare with."""
 
 
 @dataclass(frozen=True, order=True)
@@ -29,10 +33,10 @@ class Size:
 
     @classmethod
     def of(cls, word: str) -> Size:
-        """Read ``WIDTHxHEIGHT``; anything else is a ValueError."""
+        """Read ``WIDTHxHEIGHT``, even as video needs it, of `LARGEST` pixels at most; else a ValueError."""
         width, height = (int(part) for part in word.split("x"))
-        if min(width, height) < 16:
-            raise ValueError(f"size: expected at least 16x16, got {word}; give a larger one")
+        if min(width, height) < 16 or width % 2 or height % 2 or width * height > LARGEST:
+            raise ValueError(f"size: expected even numbers from at least 16x16 to 7680x4320, got {word}")
         return cls(width, height)
 
     @property

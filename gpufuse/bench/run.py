@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import shutil
 import statistics
 import tempfile
 import time
@@ -123,7 +124,7 @@ def compare(
     comparison = Comparison(machine_facts(threads))
     ends = started + plan.seconds
     pictures = Pictures(plan.widest)
-    cells = [(size, kind) for size in sorted(plan.sizes) for kind in plan.kinds]
+    cells = [(size, kind) for size in sorted(set(plan.sizes)) for kind in dict.fromkeys(plan.kinds)]
     with tempfile.TemporaryDirectory(prefix="gpufuse-bench-") as folder:
         tiny = Path(folder, "tiny")
         pictures.write(tiny, TINY, set(plan.kinds), Lengths.of(TINY, short=True))
@@ -139,11 +140,13 @@ def compare(
             weights = [KINDS[name].share * (1 + (where == cells[-1][0])) for where, name in cells[index:]]
             left = ends - time.monotonic() - _LOADING * len(weights)
             seconds = max(_LEAST, left * weights[0] / sum(weights))
-            cell = _Cell(kind, size, inputs, tiny, threads, seconds, plan.runs)
+            cell = _Cell(kind, size, inputs, tiny, threads, seconds, plan.runs, short=plan.short)
             tell(f"{KINDS[kind].title}, {size}: about {seconds + _LOADING:.0f} s")
             comparison.rows += cell.measured(history, tuned)
             comparison.seconds = time.monotonic() - started
             update(comparison)
+            if all(other != size for other, _ in cells[index + 1 :]):
+                shutil.rmtree(inputs)  # large ones need much room
     return comparison
 
 
@@ -168,12 +171,22 @@ class _Cell:
     """One kind of work at one size."""
 
     def __init__(
-        self, kind: str, size: Size, inputs: Path, tiny: Path, threads: int, seconds: float, runs: int = 7
+        self,
+        kind: str,
+        size: Size,
+        inputs: Path,
+        tiny: Path,
+        threads: int,
+        seconds: float,
+        runs: int = 7,
+        *,
+        short: bool = False,
     ) -> None:
         self._kind, self._size = kind, size
         self._inputs, self._tiny, self._threads = inputs, tiny, threads
         self.seconds = seconds
         self._runs = runs
+        self._short = short
         self._ends = 0.0
 
     def measured(
@@ -210,21 +223,27 @@ class _Cell:
         return Row(self._kind, str(self._size), competitor.name, competitor.ours, threads, competitor.problem)
 
     def _hopeless(self, before: Row | None, row: Row) -> str | None:
-        """Why it is not even tried: it was too slow at a smaller size."""
+        """Why it is not even tried: it was too slow, or failed, at a smaller size."""
         if before is None:
             return None
-        if before.state in ("stopped", "failed"):
-            return f"too slow: it was {before.state} at {before.size} already"
-        if before.state == "skipped" and before.reason.startswith("too slow"):
+        if before.state == "stopped":
+            return f"too slow: it was stopped at {before.size} already"
+        if before.state == "failed":
+            return f"failed at {before.size} already"
+        if before.state == "skipped" and before.reason.startswith(("too slow", "failed")):
             return before.reason
         if before.seconds is not None and not before.ours:
-            growth = self._size.pixels / Size.of(before.size).pixels
+            growth = self._work(self._size) / self._work(Size.of(before.size))
             expected = (before.seconds * before.units + (before.setup_seconds or 0.0)) * growth
             if expected > _LARGEST_SHARE * self.seconds:
                 return (
                     f"too slow: a run of about {expected:.0f} s at {self._size}, expected from {before.size}"
                 )
         return None
+
+    def _work(self, size: Size) -> int:
+        """Pixels of a run."""
+        return size.pixels * Lengths.of(size, short=self._short).of_kind(self._kind)
 
     def _told(self, entry: _Entry, order: str, seconds: float) -> dict[str, Any] | None:
         """The answer to an order; None where the competitor drops out."""

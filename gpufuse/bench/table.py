@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,6 +13,8 @@ from gpufuse.bench.records import Row
 from gpufuse.bench.run import Comparison
 
 __all__ = ["as_json", "as_markdown", "as_text", "not_first"]
+
+_WIDTH = 110
 
 _HEADINGS = ("ms", "from .. to", "runs", "/ ours", "set-up ms", "memory MB")
 
@@ -38,8 +41,9 @@ def as_text(comparison: Comparison) -> str:
             cells = [line[0].ljust(widths[0])]
             cells += [cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)]
             parts.append("  ".join(cells).rstrip())
-        parts += [f"{row.name}: {_why(row)}" for row in rows if row.state != "measured"]
-    return "\n".join(parts)
+        parts += [f"{row.name}: {_how(row) if row.state == 'measured' else _why(row)}" for row in rows]
+        parts += textwrap.wrap(what.about, _WIDTH)
+    return "\n".join([*parts, "", *textwrap.wrap(_METHOD, _WIDTH)])
 
 
 def as_markdown(comparison: Comparison, charts: Sequence[str] = ()) -> str:
@@ -152,8 +156,16 @@ def _judged(kind: Kind) -> Iterator[tuple[str, Any, bool]]:
 def _not_first_lines(rows: Sequence[Row]) -> list[str]:
     lines = [
         f"- {KINDS[ours.kind].title}, {ours.size}, {ours.name}, {heading} ({own:.3g}): "
-        + ", ".join(f"{row.name} {value:.3g}" for row, value in ahead)
+        + ", ".join(
+            f"{row.name} {value:.3g}" + (f" ({row.problem})" if row.problem != ours.problem else "")
+            for row, value in ahead
+        )
         for ours, heading, ahead, own in not_first(rows)
+    ]
+    lines += [
+        f"- {KINDS[row.kind].title}, {row.size}, {row.name}: {_why(row)}"
+        for row in rows
+        if row.ours and row.state != "measured"
     ]
     return lines or ["Nowhere."]
 
@@ -189,6 +201,11 @@ def _milliseconds(seconds: float) -> str:
 def _figure(row: Row, measure: Measure) -> str:
     value = row.figures.get(measure.name)
     return "" if value is None else measure.form.format(value)
+
+
+def _how(row: Row) -> str:
+    threads = f"{row.threads} thread{'s' * (row.threads != 1)}"
+    return "; ".join(part for part in (row.settings, row.problem, threads) if part)
 
 
 def _why(row: Row) -> str:
