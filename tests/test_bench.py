@@ -495,6 +495,6 @@ def test_sizes() -> None:
 def test_strengths_that_found_no_time_are_told(inputs: Path) -> None:
     one: Any = made("denoise", "gpufuse susan3d, 1 pass", inputs)
     found = one.tune(-1.0)
-    assert one.settings == "t = 3.5, no time for more than 1 of 6 strengths"
+    assert one.settings == "t = 7, no time for more than 1 of 6 strengths"
     again: Any = made("denoise", "gpufuse susan3d, 1 pass", inputs, found)
     assert again.settings == one.settings

@@ -34,7 +34,10 @@ def _bytes(levels: numpy.ndarray) -> numpy.ndarray:
 
 
 class _Filter(Work):
-    """A filter with one strength, which is tuned for the best result at the smallest size."""
+    """A filter with one strength, which is tuned for the best result at the smallest size.
+
+    Likely strengths come first: the slow ones may find no time for all.
+    """
 
     strengths: ClassVar[list[float]]
     strength: float
@@ -44,7 +47,7 @@ class _Filter(Work):
         super().__init__(task)
         self.noisy = task.array("noisy")
         self.units = len(self.noisy)
-        self._choose(task.tuned.get("strength", self.strengths[len(self.strengths) // 2]))
+        self._choose(task.tuned.get("strength", self.strengths[0]))
         self.settings += task.tuned.get("untried", "")
         self.input = self.prepared(self.noisy)
 
@@ -94,7 +97,7 @@ class _Filter(Work):
 
 
 class _Susan(_Filter):
-    strengths = [3.5, 5.0, 7.0, 10.0, 14.0, 20.0]  # noqa: RUF012
+    strengths = [7.0, 5.0, 10.0, 3.5, 14.0, 20.0]  # noqa: RUF012
     words = "t = {:g}"
     passes = 1
 
@@ -164,7 +167,7 @@ class _Skimage(_Filter):
 
 
 class _SkimageBilateral(_Skimage):
-    strengths = [0.0075, 0.015, 0.03, 0.06]  # noqa: RUF012
+    strengths = [0.015, 0.0075, 0.03, 0.06]  # noqa: RUF012
     words = "each frame by itself, 3x3, sigma_color = {:g}"
 
     def filtered(self, frames: Any) -> Any:
@@ -177,7 +180,7 @@ class _SkimageBilateral(_Skimage):
 
 
 class _SkimageMeans(_Skimage):
-    strengths = [0.005, 0.01, 0.02, 0.03]  # noqa: RUF012
+    strengths = [0.01, 0.005, 0.02, 0.03]  # noqa: RUF012
     words = "3D, patches of 3, distance 2, h = {:g}"
 
     def filtered(self, frames: Any) -> Any:
@@ -187,7 +190,7 @@ class _SkimageMeans(_Skimage):
 
 
 class _SkimageVariation(_Skimage):
-    strengths = [0.003, 0.006, 0.012, 0.025]  # noqa: RUF012
+    strengths = [0.006, 0.003, 0.012, 0.025]  # noqa: RUF012
     words = "3D, weight = {:g}"
 
     def filtered(self, frames: Any) -> Any:
@@ -204,7 +207,7 @@ class _OpenCv(_Filter):
 
 
 class _Means(_OpenCv):
-    strengths = [2.0, 3.0, 5.0, 8.0, 12.0]  # noqa: RUF012
+    strengths = [3.0, 2.0, 5.0, 8.0, 12.0]  # noqa: RUF012
     words = "5 frames, patches of 3, window of 9, h = {:g}"
 
     def filtered(self, frames: Any) -> Any:
@@ -223,7 +226,7 @@ class _ColouredMeans(_Means):
 
 
 class _Bilateral(_OpenCv):
-    strengths = [5.0, 10.0, 20.0, 40.0, 80.0]  # noqa: RUF012
+    strengths = [20.0, 10.0, 40.0, 5.0, 80.0]  # noqa: RUF012
     words = "each frame by itself, d = 3, sigmaColor = {:g}"
 
     def filtered(self, frames: Any) -> Any:

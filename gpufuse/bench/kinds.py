@@ -64,9 +64,10 @@ KINDS = {
         "3D denoise",
         "RGB frame",
         "PSNR against the clean clip, after rounding to bytes, and how much that is above the noisy clip. The one "
-        "strength of every filter is the best of a small grid, on the first five frames of the smallest size; only "
-        "ours as it comes has the default of the pipeline instead, which is not tuned to this clip. A gain below 0 "
-        "says that a filter did more harm to the picture than the noise had done.",
+        "strength of every filter is the best of a small grid, on the first five frames of the smallest size (where "
+        "there was no time for the whole grid, the settings say so); only ours as it comes has the default of the "
+        "pipeline instead, which is not tuned to this clip. A gain below 0 says that a filter did more harm to the "
+        "picture than the noise had done.",
         denoise.COMPETITORS,
         (
             Measure("psnr", "PSNR, dB", "{:.2f}", True),
