@@ -233,7 +233,7 @@ def worked(
     ...         raise MemoryError
     ...     return window.pieces[0].core.tolist()
     >>> list(worked(windows([(numpy.arange(5),)], (1, 1)), work, lambda count: None))
-    [[0, 1], [2, 3], [4]]
+    [[0, 1], [2], [3, 4]]
     """
     for window in stream:
         yield from _worked(window, work, on_shortage)
