@@ -232,7 +232,7 @@ def _check_jpeg(path: Path) -> None:
         )
     try:
         _decode(data, "mjpeg", path)
-    except (av.error.PatchWelcomeError, NotImplementedError):
+    except (av.error.PatchWelcomeError, av.error.NotImplementedError):
         # FFmpeg's words for a feature it does not have, such as arithmetic coding: no sign of damage, and
         # Pillow reads it.
         return

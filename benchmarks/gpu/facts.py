@@ -10,12 +10,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import gpufuse
 from gpufuse import hardware
+from gpufuse.bench.machine import package_version, processor
 
 PACKAGES = ("numpy", "scipy", "numba", "pytest", "av", "pillow")
 
@@ -31,12 +31,12 @@ def facts(root: Path) -> dict[str, Any]:
     return {
         "gpu": dataclasses.asdict(hardware.gpu_facts()),
         "host": {
-            "processor": _processor(),
+            "processor": processor(),
             "cores": gpufuse.get_threads(),
             "system": platform.platform(),
             "python": platform.python_version(),
         },
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: package_version(name) for name in PACKAGES},
         "gpufuse": gpufuse.__version__,
         "commit": _output(["git", "-C", str(root), "describe", "--always", "--dirty"]),
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -50,22 +50,6 @@ def clocks() -> dict[str, str] | None:
         return None
     values = [value.strip() for value in line.splitlines()[0].split(",")]
     return dict(zip(NVIDIA_SMI, values, strict=False))
-
-
-def _processor() -> str:
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return platform.processor() or platform.machine()
-    found = re.search(r"^model name\s*:\s*(.+)$", text, re.M)
-    return found[1].strip() if found else platform.machine()
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _output(command: list[str]) -> str | None:

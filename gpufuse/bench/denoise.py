@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import math
 from typing import Any, ClassVar
 
@@ -80,8 +81,9 @@ class _Filter(Work):
         """Frames (T, H, W, 3) in the form that the filter takes; not timed."""
         return frames
 
+    @abc.abstractmethod
     def filtered(self, frames: Any) -> Any:
-        raise NotImplementedError
+        """Filter what `prepared` made; this is timed."""
 
     def picture(self, result: Any) -> numpy.ndarray:
         """The result as bytes (T, H, W, 3)."""

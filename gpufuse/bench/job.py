@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import tempfile
 import time
 from collections.abc import Iterator
@@ -102,9 +103,9 @@ class _Ffmpeg(_Job):
         self.av = library("av")
         self.rate = Fraction(24)
 
+    @abc.abstractmethod
     def graph_nodes(self, graph: Any, night: Any, day: Any) -> Any:
         """Add what lies between the two sources and the sink; return the last filter."""
-        raise NotImplementedError
 
     def run(self) -> Any:
         with self.av.open(str(self.night)) as container:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gpufuse._version import __version__
 
-__all__ = ["machine_facts"]
+__all__ = ["machine_facts", "package_version", "processor"]
 
 _PACKAGES = (
     "numpy", "scipy", "numba", "av", "pyamg", "opencv-python-headless", "opencv-python", "fpie", "taichi",
@@ -31,9 +31,9 @@ def machine_facts(threads: int) -> dict[str, str]:
     -------
     dict of str to str
     """
-    versions = {name: _version(name) for name in _PACKAGES}
+    versions = {name: package_version(name) for name in _PACKAGES}
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": f"{_cores()} usable",
         "threads": f"{threads} for every competitor that can use them",
         "memory": _memory(),
@@ -46,7 +46,8 @@ def machine_facts(threads: int) -> dict[str, str]:
     }
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Return the name of the processor, as far as the system tells it."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
@@ -69,7 +70,8 @@ def _memory() -> str:
     return f"{int(found[1]) / 2**20:.0f} GiB" if found else "unknown"
 
 
-def _version(package: str) -> str | None:
+def package_version(package: str) -> str | None:
+    """Return the version of an installed package; None if it is missing."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import math
 import time
 from typing import Any
@@ -153,8 +154,9 @@ class _SparseMatrix(_Neumann):
     def set_up(self) -> Any:
         return _matrix(*self.rhs.shape[1:])
 
+    @abc.abstractmethod
     def solve_plane(self, solver: Any, plane: numpy.ndarray, iterations: int, each: Any = None) -> Any:
-        raise NotImplementedError
+        """Solve one plane in so many iterations; `each` sees the solution after every one of them."""
 
     def tune(self, seconds: float) -> dict[str, Any]:
         ends = time.monotonic() + seconds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import importlib
 import time
 from collections.abc import Callable
@@ -46,7 +47,7 @@ class Task:
         return mapped
 
 
-class Work:
+class Work(abc.ABC):
     """One competitor with its inputs loaded, in the form it takes.
 
     Attributes
@@ -73,9 +74,9 @@ class Work:
         """
         return {}
 
+    @abc.abstractmethod
     def run(self) -> Any:
         """Do the work once: this is timed."""
-        raise NotImplementedError
 
     def judge(self, result: Any) -> dict[str, float]:
         """Measure how good the result of `run` is."""
