@@ -93,7 +93,8 @@ def exit_codes() -> str:
         also = [base.__name__ for base in kind.__bases__ if base is not errors.GpufuseError]
         name = f"`{kind.__name__}`" + (f" (a `{also[0]}` too)" if also else "")
         rows.append(f"| {kind.exit_code} | {name} | {(kind.__doc__ or '').splitlines()[0]} |")
-    rows.append("| 130 | | Interrupted; nothing half-written under a final name. |")
+    rows.append("| 130 | | Interrupted (Ctrl-C); nothing half-written under a final name. |")
+    rows.append("| 143 | | The same, by SIGTERM. |")
     return "\n".join(rows)
 
 

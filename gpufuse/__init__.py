@@ -23,6 +23,7 @@ from gpufuse.areas import Area
 from gpufuse.arrays import to_device, to_host
 from gpufuse.background import daytime_background
 from gpufuse.errors import (
+    BatchError,
     ConfigError,
     DamagedInputError,
     DeviceError,
@@ -38,6 +39,7 @@ from gpufuse.threads import get_threads, set_threads
 
 __all__ = [
     "Area",
+    "BatchError",
     "ConfigError",
     "DamagedInputError",
     "DeviceError",

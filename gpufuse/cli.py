@@ -14,18 +14,27 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from gpufuse._version import __version__
+from gpufuse.batch.command import (
+    add_batch_options,
+    add_pair_options,
+    add_verify_options,
+    parsed_shift,
+    run_batch,
+    run_verify,
+)
 from gpufuse.errors import ConfigError, GpufuseError, LimitError, OutputError
 from gpufuse.settings import Settings
 
 __all__ = ["main"]
 
 SALVAGED = 1
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143
 
 _EPILOGUE = """\
 exit codes: 0 complete; 1 complete for the readable part (--on-damage salvage); 2 usage or settings;
 3 input missing or unreadable; 4 input damaged; 5 over a limit; 6 day and night do not belong together;
-7 output cannot be written; 8 GPU demanded but unusable; 130 interrupted
+7 output cannot be written; 8 GPU demanded but unusable; 11 some clips of a batch failed;
+130 interrupted (Ctrl-C); 143 terminated
 """
 
 
@@ -65,9 +74,9 @@ def main(words: Sequence[str] | None = None) -> int:
     except GpufuseError as error:
         _tell(f"gpufuse: {_one_line(error)}")
         return error.exit_code
-    except KeyboardInterrupt:
-        _tell("gpufuse: interrupted; nothing half-written was left, run it again to start over")
-        return INTERRUPTED
+    except KeyboardInterrupt as interrupt:
+        _tell("gpufuse: interrupted; nothing half-written was left, run it again to go on or start over")
+        return TERMINATED if isinstance(interrupt, _Terminated) else INTERRUPTED
     except BrokenPipeError:  # whoever read our lines has gone; the work itself is done
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -87,11 +96,13 @@ def main(words: Sequence[str] | None = None) -> int:
         return GpufuseError.exit_code
 
 
-def _interrupt_on_terminate() -> None:
-    """Let SIGTERM end a run as cleanly as Ctrl-C."""
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a run as cleanly as Ctrl-C."""
 
+
+def _interrupt_on_terminate() -> None:
     def interrupt(number: int, frame: FrameType | None) -> NoReturn:
-        raise KeyboardInterrupt
+        raise _Terminated
 
     try:
         signal.signal(signal.SIGTERM, interrupt)
@@ -111,6 +122,7 @@ def _tell(line: str) -> None:
 
 
 def _run_enhance(arguments: argparse.Namespace) -> int:
+    from gpufuse.alignment import Alignment
     from gpufuse.enhance import enhance
 
     settings = _settings(arguments)
@@ -135,6 +147,8 @@ def _run_enhance(arguments: argparse.Namespace) -> int:
             write_importance=arguments.write_importance,
             overwrite=arguments.overwrite,
             on_damage=arguments.on_damage,
+            on_resize=arguments.on_resize,
+            alignment=Alignment(parsed_shift(arguments.max_shift), arguments.register),
             limits=_limits(arguments),
             decoder=arguments.decoder,
             progress=advance,
@@ -205,6 +219,14 @@ def _run_background(arguments: argparse.Namespace) -> int:
     return SALVAGED if plate.damage else 0
 
 
+def _run_batch(arguments: argparse.Namespace) -> int:
+    return run_batch(arguments, _settings(arguments), _tell)
+
+
+def _run_verify(arguments: argparse.Namespace) -> int:
+    return run_verify(arguments, _tell)
+
+
 def _run_demo(arguments: argparse.Namespace) -> int:
     from gpufuse.demo import run_demo
 
@@ -264,6 +286,7 @@ def _parser() -> _Parser:
     _add_enhance(commands)
     _add_fuse(commands)
     _add_background(commands)
+    _add_batch(commands)
     _add_demo(commands)
     _add_bench(commands)
     doctor = _command(
@@ -311,6 +334,7 @@ def _add_enhance(commands: Any) -> None:
     _add_method_options(command)
     _add_output_options(command)
     _add_damage_option(command)
+    add_pair_options(command)
     command.add_argument("--max-pixels", type=int, metavar="N", help="largest frame read; default: 67108864")
     command.add_argument("--max-frames", type=int, metavar="N", help="longest clip read; default: any")
     command.add_argument("--max-seconds", type=float, metavar="N", help="the same in seconds")
@@ -355,6 +379,23 @@ def _add_background(commands: Any) -> None:
     command.add_argument("--overwrite", action="store_true", help="replace files that exist")
     _add_damage_option(command)
     command.set_defaults(run=_run_background)
+
+
+def _add_batch(commands: Any) -> None:
+    command = _command(
+        commands,
+        "batch",
+        "enhance an archive: all clips of a folder, glob or list, resumable, nothing lost",
+        "gpufuse batch archive --camera '{camera}/...' --day 'days/{camera}.png' -o enhanced",
+    )
+    add_batch_options(command)
+    _add_settings_options(command)
+    command.set_defaults(run=_run_batch)
+    command = _command(
+        commands, "verify", "read the outputs of a batch again and check them", "gpufuse verify enhanced"
+    )
+    add_verify_options(command)
+    command.set_defaults(run=_run_verify)
 
 
 def _add_demo(commands: Any) -> None:

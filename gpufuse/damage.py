@@ -9,22 +9,22 @@ from __future__ import annotations
 
 import heapq
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from gpufuse.errors import DamagedInputError
 
 __all__ = [
     "ELEMENTARY",
     "DamageRecord",
+    "FileState",
     "FrameTimes",
     "LogLines",
     "OnDamage",
-    "cut_header",
-    "file_structure",
     "harmless",
     "log_level",
 ]
@@ -180,6 +180,68 @@ class DamageRecord:
                 self.report("sound video data", f"'{text}' ({line[1]})", at=at)
 
 
+@dataclass(frozen=True)
+class FileState:
+    """What tells whether a file was written to or replaced.
+
+    Attributes
+    ----------
+    size : int
+        Bytes.
+    modified : int
+        Time of the last change in nanoseconds.
+    identity : tuple of int
+        Number of the file and of its device.
+    """
+
+    size: int
+    modified: int
+    identity: tuple[int, int]
+
+    @classmethod
+    def of(cls, path: Path) -> FileState:
+        """Look at a file.
+
+        Parameters
+        ----------
+        path : Path
+
+        Returns
+        -------
+        FileState
+
+        Raises
+        ------
+        OSError
+            If it is not there or cannot be looked at.
+        """
+        found = path.stat()
+        return cls(found.st_size, found.st_mtime_ns, (found.st_ino, found.st_dev))
+
+    def change(self, path: Path) -> str | None:
+        """Tell what happened to the file since; None if nothing did.
+
+        Parameters
+        ----------
+        path : Path
+
+        Returns
+        -------
+        str or None
+            Part of a message: "one that ...".
+        """
+        try:
+            now = FileState.of(path)
+        except OSError:
+            return "one that was removed while it was read"
+        if now == self:
+            return None
+        if now.identity != self.identity:
+            return "one that was replaced while it was read"
+        sizes = f" ({self.size} to {now.size} bytes)" if now.size != self.size else ""
+        return f"one that changed while it was read{sizes}"
+
+
 class FrameTimes:
     """Frame times as they come: order, the usual interval, and gaps.
 
@@ -193,6 +255,7 @@ class FrameTimes:
     """
 
     _MOST = 4096  # distinct intervals kept; more only in a clip that is irregular anyway
+    _REORDERED = 16  # pictures by which a codec may change the order, at most
 
     def __init__(self, time_base: Fraction) -> None:
         self.time_base = time_base
@@ -201,6 +264,7 @@ class FrameTimes:
         self.last: int | None = None
         self._intervals: Counter[int] = Counter()
         self._longest: list[tuple[int, int]] = []  # a heap of (interval, start)
+        self._latest: deque[int] = deque(maxlen=self._REORDERED)  # intervals
 
     def add(self, pts: int) -> bool:
         """Take note of a time; False (and nothing noted) if it is not after the last one."""
@@ -216,6 +280,7 @@ class FrameTimes:
                 heapq.heappush(self._longest, (step, self.last))
             elif step > self._longest[0][0]:
                 heapq.heapreplace(self._longest, (step, self.last))
+            self._latest.append(step)
         self.last = pts
         self.count += 1
         return True
@@ -239,99 +304,13 @@ class FrameTimes:
         usual = sum(n for step, n in self._intervals.items() if abs(step - self.interval) <= 1)
         return usual >= 0.95 * total
 
+    @property
+    def late_gaps(self) -> int:
+        """What gaps among the last pictures add to the clip's length: a length by decoding times lacks it."""
+        limit = 1.5 * self.interval + 1
+        return sum(step - self.interval for step in self._latest if step > limit)
+
     def gaps(self) -> list[tuple[int, int]]:
         """Pairs of successive times more than 1.5 usual intervals apart (the hundred longest)."""
         limit = 1.5 * self.interval + 1
         return sorted((start, start + step) for step, start in self._longest if step > limit)
-
-
-def file_structure(path: str, format_name: str) -> tuple[str, str] | None:
-    """Compare the size of a file with what its outermost structure says.
-
-    Parameters
-    ----------
-    path : str
-        The file.
-    format_name : str
-        FFmpeg's name of the container.
-
-    Returns
-    -------
-    (str, str) or None
-        What was expected and found, or None if nothing is wrong or known.
-    """
-    import os
-
-    size = os.path.getsize(path)
-    with open(path, "rb") as file:
-        if format_name == "mpegts":
-            return _transport_packets(file.read(1024), size)
-        if format_name.startswith("mov"):
-            return _walk_boxes(file, size)
-        if format_name == "avi":
-            return _walk_riff(file, size)
-    return None
-
-
-def cut_header(path: Path) -> tuple[str, str] | None:
-    """Tell whether a file that cannot be opened is the beginning of an MP4 or AVI file.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-
-    Returns
-    -------
-    (str, str) or None
-        What was expected and found, or None if it is something else.
-    """
-    try:
-        with open(path, "rb") as file:
-            head = file.read(12)
-        if head[4:8] == b"ftyp":
-            return file_structure(str(path), "mov") or ("its index, the box 'moov'", "none")
-        if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
-            return file_structure(str(path), "avi")
-    except OSError:
-        return None
-    return None
-
-
-def _transport_packets(head: bytes, size: int) -> tuple[str, str] | None:
-    for length, offset in ((188, 0), (192, 4), (204, 0)):
-        if set(head[offset : 4 * length : length]) == {0x47}:  # the mark that starts each packet
-            if size % length:
-                return f"whole transport packets of {length} bytes", f"{size % length} bytes more"
-            return None
-    return None
-
-
-def _walk_boxes(file: Any, size: int) -> tuple[str, str] | None:
-    position = 0
-    while position + 8 <= size:
-        file.seek(position)
-        header = file.read(16)
-        length, kind = int.from_bytes(header[:4], "big"), header[4:8]
-        if length == 0:  # to the end of the file
-            return None
-        if length == 1:
-            length = int.from_bytes(header[8:16], "big")
-        if length < 8 or position + length > size:
-            if not any(header[:8]):  # padding
-                return None
-            name = kind.decode("latin-1") if kind.isalnum() else "?"
-            missing = position + length - size
-            if length < 8:
-                return "a sequence of boxes", f"no box at byte {position}"
-            return f"a file that holds its box '{name}'", f"it ends {missing} bytes early"
-        position += length
-    return None
-
-
-def _walk_riff(file: Any, size: int) -> tuple[str, str] | None:
-    header = file.read(12)
-    length = int.from_bytes(header[4:8], "little")
-    if header[:4] == b"RIFF" and length and length + 8 > size:
-        return f"a file of {length + 8} bytes", f"{size} bytes"
-    return None

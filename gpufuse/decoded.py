@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zlib
 from typing import Any
 
 import numpy
@@ -12,11 +13,12 @@ from gpufuse.colour import Colour, default_matrix, yuv_to_levels
 from gpufuse.errors import InputError
 from gpufuse.transfers import on_default_stream
 
-__all__ = ["frame_to_levels", "gpu_frame_obstacle"]
+__all__ = ["frame_checksum", "frame_to_levels", "gpu_frame_obstacle", "scaled_frame"]
 
 _MATRIX_BY_TAG = {
     1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020", 10: "bt2020",
 }  # fmt: skip
+_TAG_OF_MATRIX = {"bt709": 1, "bt601": 6}
 _UNSPECIFIED = (0, 2, 3)
 _PLANAR = re.compile(r"yuv(?P<full>j?)(?P<alpha>a?)(?P<chroma>420|422|440|444)p(?P<depth>\d*)(?P<end>le|be)?")
 _GREY = re.compile(r"gray(?P<depth>\d*)(?P<end>le|be)?")
@@ -74,6 +76,80 @@ def frame_to_levels(frame: Any, out: Array, codec: str, clip: str) -> None:
     out *= numpy.float32(most)
     if pixels.shape[-1] == 4:  # over black
         out *= pixels[..., 3].astype(numpy.float32) * numpy.float32(most / 255.0)
+
+
+def frame_checksum(frame: Any) -> int:
+    """Return a checksum of a decoded picture's codes, whatever padding lies between its rows.
+
+    Parameters
+    ----------
+    frame : av.VideoFrame
+        As for `frame_to_levels`.
+
+    Returns
+    -------
+    int
+        CRC-32. Equal pictures of one format have equal checksums; those of a GPU are in another format.
+    """
+    if frame.format.name == "cuda":
+        rows = [_gpu_rows(plane, frame.width) for plane in frame.planes]
+    else:
+        frame, _ = _readable_format(frame)
+        rows = [_plane_bytes(frame, index) for index in range(len(frame.planes))]
+    checksum = 0
+    for plane in rows:
+        checksum = zlib.crc32(numpy.ascontiguousarray(plane).data, checksum)
+    return checksum
+
+
+def _plane_bytes(frame: Any, index: int) -> numpy.ndarray:
+    """Rows of a plane, (rows, bytes) uint8, without padding."""
+    plane = frame.planes[index]
+    parts = [part for part in frame.format.components if part.plane == index]
+    width = plane.width * sum(-(-part.bits // 8) for part in parts)
+    rows = numpy.frombuffer(plane, numpy.uint8).reshape(plane.height, plane.line_size)
+    return rows[:, :width]
+
+
+def _gpu_rows(plane: Any, width: int) -> numpy.ndarray:
+    import cupy
+
+    with on_default_stream(cupy):
+        # Chroma alternates, so its rows have as many codes as those of luma.
+        rows: numpy.ndarray = cupy.asnumpy(_gpu_plane(plane, cupy)[:, :width])
+    return rows
+
+
+def scaled_frame(frame: Any, size: tuple[int, int]) -> Any:
+    """Bring a decoded picture to another size.
+
+    Parameters
+    ----------
+    frame : av.VideoFrame
+        One in the memory of a GPU is brought to the host.
+    size : (int, int)
+        Wanted width and height.
+
+    Returns
+    -------
+    av.VideoFrame
+        Scaled by swscale with bicubic weights, rounded accurately, in one thread: the same everywhere. Its codes
+        have the meaning that those of `frame` have.
+    """
+    from av.video.reformatter import Interpolation
+
+    exact = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
+    same_range = "JPEG" if frame.color_range == 2 or "yuvj" in frame.format.name else "MPEG"
+    scaled = frame.reformat(
+        width=size[0], height=size[1], interpolation=exact,
+        src_color_range=same_range, dst_color_range=same_range, threads=1,
+    )  # fmt: skip
+    scaled.color_range = frame.color_range
+    tag = int(frame.colorspace)
+    if tag in _UNSPECIFIED and not frame.format.is_rgb:  # which the height decides, and that changed
+        tag = _TAG_OF_MATRIX[default_matrix(frame.height)]
+    scaled.colorspace = tag
+    return scaled
 
 
 def _gpu_frame_to_levels(frame: Any, out: Array, codec: str, clip: str) -> None:

@@ -7,70 +7,49 @@ all of it is complete.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import glob
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import get_args
 
 import numpy
 
-from gpufuse.areas import Area, AreaMasks, load_areas
-from gpufuse.arrays import Array, ImageFormat, free_memory, from_levels, to_host, to_levels, with_channels
-from gpufuse.background import daytime_background
-from gpufuse.colour import levels_to_pixels
+from gpufuse import files as disk
+from gpufuse.alignment import Alignment, CameraWatch
+from gpufuse.areas import load_areas
+from gpufuse.arrays import to_host
+from gpufuse.clip import OnResize
+from gpufuse.clipjob import ClipJob, JobOrder, Outcome, Progress, Stretch, room_for
 from gpufuse.damage import OnDamage
-from gpufuse.delivery import CodesDelivery, Delivery, LevelsDelivery, SurfacesDelivery
 from gpufuse.device import Device, DeviceName, select_device
+from gpufuse.digests import frames_digest
 from gpufuse.errors import ConfigError, DeviceError
-from gpufuse.fusion import AreasLike, FusedChunk, chunk_length, fuse_stream, fused_pair
-from gpufuse.hardware import nvdec_obstacle, nvenc_obstacle
+from gpufuse.fusion import AreasLike, fused_pair
+from gpufuse.hardware import nvdec_obstacle
 from gpufuse.jobfiles import JobFiles
-from gpufuse.overlap import BackgroundWriter, prefetch
+from gpufuse.plate import FEWEST_SECONDS, FEWEST_STILLS, PLATE_SECONDS, Plate, aligned_plate, day_plate
+from gpufuse.registration import Shift
 from gpufuse.report import side_by_side
 from gpufuse.resampling import check_pair
 from gpufuse.settings import Settings
-from gpufuse.transfers import Download, Downloads, on_default_stream
-from gpufuse.video import (
-    Chunk,
-    ClipReader,
-    ClipWriter,
-    Decoder,
-    Limits,
-    Source,
-    is_still,
-    open_clip,
-    read_still,
-    write_still,
-)
+from gpufuse.video import ClipReader, Decoder, Limits, is_still, open_clip, read_still, write_still
 
 __all__ = [
     "FEWEST_SECONDS",
     "FEWEST_STILLS",
     "PLATE_SECONDS",
     "EnhanceReport",
+    "OnResize",
     "Plate",
+    "aligned_plate",
     "day_plate",
     "default_output",
     "enhance",
 ]
-
-PLATE_SECONDS = 15.0
-"""Seconds of a day clip that make the plate."""
-
-FEWEST_STILLS, FEWEST_SECONDS = 15, 8.0
-"""Day pictures, or seconds of a day clip, below which a plate may keep traffic.
-
-On a road of which cars cover a tenth, 3 pictures leave 2.6 % of the plate wrong, 9 leave 0.6 % and 15 leave 0.1 %;
-3 s of a clip leave 2.2 % and 8 s leave 0.6 %.
-"""
-
-Progress = Callable[[int, int | None], None]
-"""Called with the frames done and the frames expected."""
-
-_COLOUR_BYTES = ImageFormat(numpy.dtype(numpy.uint8), True)
-_QUEUED = 2
 
 
 @dataclass(frozen=True)
@@ -82,8 +61,9 @@ class EnhanceReport:
     output : Path
         The enhanced clip or still.
     extras : tuple of Path
-        Comparison and importance, where wanted.
+        Comparison and importance, where wanted; and the clips of the parts after the first, where a clip was split.
     frames : int
+        Written, in all parts.
     seconds : float
         Wall-clock time, reading and writing included.
     device : Device
@@ -95,6 +75,20 @@ class EnhanceReport:
         What was wrong with the input, where it was salvaged.
     notes : tuple of str
         What a user should know.
+    frames_in : int
+        Read.
+    first_time, last_time : float or None
+        Of the first and the last frame, in seconds of the night clip; None for a still.
+    gaps : tuple of (float, float)
+        Times between which frames seem to be missing, in seconds of the clip: the hundred longest, where frames come
+        at regular times.
+    digest : str
+        Of all frames before they were encoded (`gpufuse.digests.frames_digest`); empty where it is not known: for
+        stills, and where the GPU encodes.
+    video_size : tuple of int or None
+        Width and height of the result.
+    shift : Shift or None
+        How the day lay on the night; None where nobody has looked.
     """
 
     output: Path
@@ -106,6 +100,13 @@ class EnhanceReport:
     damage: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     coders: str = ""
+    frames_in: int = 0
+    first_time: float | None = None
+    last_time: float | None = None
+    gaps: tuple[tuple[float, float], ...] = ()
+    digest: str = ""
+    video_size: tuple[int, int] | None = None
+    shift: Shift | None = None
 
     def summary(self) -> str:
         """Return one line for the user.
@@ -156,98 +157,9 @@ def default_output(night: str | Path) -> Path:
     return path.with_name(f"{path.stem}-enhanced{suffix}")
 
 
-@dataclass(frozen=True)
-class Plate:
-    """A day picture, or the plate of a day clip.
-
-    Attributes
-    ----------
-    pixels : ndarray, shape (H, W) or (H, W, 3), uint8 or uint16
-    damage : tuple of str
-        What was wrong with the clip, where it was salvaged.
-    notes : tuple of str
-        What the user should know: that there were too few frames to tell traffic from street.
-    """
-
-    pixels: numpy.ndarray
-    damage: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-
-
-def day_plate(
-    day: str | Path,
-    *,
-    seconds: float = PLATE_SECONDS,
-    on_damage: OnDamage = "fail",
-    limits: Limits | None = None,
-    module: Any = numpy,
-) -> Plate:
-    """Read a day picture, or make the plate of a day clip.
-
-    Parameters
-    ----------
-    day : str or Path
-        A still, a clip, or a folder or glob of stills.
-    seconds : float
-        How much of a clip to use; all stills of a folder are used.
-    on_damage : {"fail", "salvage"}
-    limits : Limits, optional
-    module : module
-        `numpy`, or `cupy` for the median of a clip on the GPU.
-
-    Returns
-    -------
-    Plate
-        On the host. Of 8 bits, but for a still of 16 bits.
-
-    Raises
-    ------
-    InputError, DamagedInputError, LimitError
-        As `gpufuse.video.open_clip`.
-    """
-    path = Path(day)
-    if path.is_file() and is_still(path):
-        return Plate(read_still(path, max_pixels=(limits or Limits()).max_pixels))
-    with open_clip(day, on_damage=on_damage, limits=limits, module=module) as clip:
-        stills = path.is_dir() or not path.is_file()
-        look = _DayFrames(clip, None if stills else seconds)
-        pixels = daytime_background(look)
-        few = look.count < FEWEST_STILLS if stills else look.seconds < FEWEST_SECONDS
-        notes = (look.few(clip.name, stills),) if few else ()
-        return Plate(to_host(pixels), tuple(clip.damage), notes)
-
-
-class _DayFrames:
-    """The first seconds of a clip, or all of it, as bytes; counts what it gives."""
-
-    def __init__(self, clip: ClipReader, limit: float | None) -> None:
-        self._clip, self._limit = clip, limit
-        self.count = 0
-        self.seconds = 0.0
-
-    def __iter__(self) -> Iterator[Array]:
-        first: int | None = None
-        for frame in self._clip:
-            first = frame.pts if first is None else first
-            self.seconds = float((frame.pts - first) * frame.time_base)
-            if self._limit is not None and self.seconds >= self._limit:
-                return
-            self.count += 1
-            yield levels_to_pixels(frame.levels)
-
-    def few(self, name: str, stills: bool) -> str:
-        """Say that traffic may have stayed."""
-        found = f"{self.count} day pictures" if stills else f"{self.seconds:.1f} s of day"
-        wanted = f"{FEWEST_STILLS} pictures" if stills else f"{FEWEST_SECONDS:g} s"
-        return (
-            f"{name}: expected at least {wanted} to tell traffic from street, found {found}; "
-            "look for cars in the day, or give more of it"
-        )
-
-
 def enhance(
     night: str | Path,
-    day: str | Path,
+    day: str | Path | None,
     output: str | Path | None = None,
     *,
     device: DeviceName = "auto",
@@ -260,6 +172,10 @@ def enhance(
     limits: Limits | None = None,
     chunk: int | None = None,
     decoder: Decoder = "software",
+    on_resize: OnResize = "fail",
+    plate: Plate | None = None,
+    alignment: Alignment | None = None,
+    threads: int | None = None,
     progress: Progress | None = None,
     tell: Callable[[str], None] = lambda line: None,
 ) -> EnhanceReport:
@@ -268,8 +184,8 @@ def enhance(
     Parameters
     ----------
     night : str or Path
-    day : str or Path
-        Still or clip of the same view.
+    day : str or Path or None
+        Still or clip of the same view; None where a plate is given.
     output : str or Path, optional
         By default `default_output`. A clip ends in .mp4, .m4v, .mov or .mkv, a still in .png, .jpg or .tif.
     device : {"auto", "cpu", "cuda"}
@@ -290,6 +206,16 @@ def enhance(
     decoder : {"software", "nvdec"}
         ``nvdec`` lets the GPU that computes decode the night clip into its own memory, where it can. That
         spares the CPU, but damage inside pictures goes unnoticed: NVDEC does not tell of it.
+    on_resize : {"fail", "split", "scale"}
+        Where the size of the pictures changes: raise; go on in a clip of its own, ``<output stem>-2`` and so on,
+        whose noise is measured anew; or scale to the first size. Areas are in pixels of the first size.
+    plate : Plate, optional
+        What `day_plate` has made already, in place of `day`.
+    alignment : Alignment, optional
+        What to do about a day that lies beside the night. A plate that `gpufuse.plate.aligned_plate` made is not
+        looked at again.
+    threads : int, optional
+        Of the encoder; by default as many as it finds useful.
     progress : callable, optional
         Called with the frames done and the frames expected.
     tell : callable, optional
@@ -306,10 +232,9 @@ def enhance(
     """
     started = time.monotonic()
     settings = settings or Settings()
-    if chunk is not None and chunk < 1:
-        raise ConfigError(f"chunk: expected at least 1 frame, got {chunk}; leave it out for the default")
-    if decoder not in ("software", "nvdec"):
-        raise ConfigError(f"decoder: expected software or nvdec, got {decoder!r}; choose one")
+    _check_choices(chunk, decoder, on_resize)
+    if day is None and plate is None:
+        raise ConfigError("day: expected a picture, a clip or a plate, got none; name one")
     chosen = select_device(device)
     if decoder == "nvdec":
         _check_nvdec(chosen)
@@ -318,15 +243,26 @@ def enhance(
         default_output(night) if output is None else output,
         compare=compare,
         importance=write_importance,
-        inputs=(night, day),
+        inputs=(night,) if day is None else (night, day),
         overwrite=overwrite,
         still=still,
     )
-    loaded = [] if areas is None else load_areas(areas)
-    job = _enhance_still if still else _enhance_clip
-    order = _Order(night, day, files, chosen, loaded, settings, on_damage, limits, chunk, decoder, started)
-    with files.all_or_none(), order.default_stream():
-        return job(order, progress, tell)
+    order = JobOrder(files, chosen, [] if areas is None else load_areas(areas), settings, chunk, threads)
+    task = _Task(night, day, plate, order, alignment, on_damage, on_resize, limits, decoder, started)
+    made: list[Path] = []
+    with files.all_or_none(), _removed_on_failure(made), order.default_stream():
+        if still:
+            return _enhance_still(task, progress, tell)
+        return _enhance_clip(task, progress, tell, made)
+
+
+def _check_choices(chunk: int | None, decoder: str, on_resize: str) -> None:
+    if chunk is not None and chunk < 1:
+        raise ConfigError(f"chunk: expected at least 1 frame, got {chunk}; leave it out for the default")
+    if decoder not in ("software", "nvdec"):
+        raise ConfigError(f"decoder: expected software or nvdec, got {decoder!r}; choose one")
+    if on_resize not in get_args(OnResize):
+        raise ConfigError(f"on_resize: expected fail, split or scale, got {on_resize!r}; choose one")
 
 
 def _check_nvdec(device: Device) -> None:
@@ -335,88 +271,170 @@ def _check_nvdec(device: Device) -> None:
         raise DeviceError(f"decoder: expected a usable NVDEC, found {obstacle}; leave out --decoder nvdec")
 
 
+@contextlib.contextmanager
+def _removed_on_failure(made: list[Path]) -> Iterator[None]:
+    """Remove the files listed until then when the body fails."""
+    try:
+        yield
+    except BaseException:
+        for path in made:
+            with contextlib.suppress(OSError):  # the first error is the one to tell
+                disk.remove(path)
+        raise
+
+
 @dataclass(frozen=True)
-class _Order:
+class _Task:
     """What `enhance` was asked for, checked as far as possible without reading pictures."""
 
     night: str | Path
-    day: str | Path
-    files: JobFiles
-    device: Device
-    areas: list[Area]
-    settings: Settings
+    day: str | Path | None
+    given_plate: Plate | None
+    order: JobOrder
+    alignment: Alignment | None
     on_damage: OnDamage
+    on_resize: OnResize
     limits: Limits | None
-    chunk: int | None
     decoder: Decoder
     started: float
 
-    def default_stream(self) -> contextlib.AbstractContextManager[None]:
-        """All threads work on the default stream, in the order in which they hand work over."""
-        if self.device.name == "cpu":
-            return contextlib.nullcontext()
-        return on_default_stream(self.module)
+    def plate(self, size: tuple[int, int]) -> Plate:
+        """The day, where it belongs; `size` is the height and width of the night."""
+        plate = self.given_plate
+        if plate is None:
+            assert self.day is not None
+            plate = day_plate(
+                self.day, on_damage=self.on_damage, limits=self.limits, module=self.order.module
+            )
+        check_pair(plate.pixels.shape[:2], size)
+        return aligned_plate(plate, self.night, self.alignment, limits=self.limits)
 
-    @property
-    def module(self) -> Any:
-        """The module whose arrays live on the device."""
-        if self.device.name == "cpu":
-            return numpy
-        import cupy
-
-        return cupy
-
-    def plate(self) -> Plate:
-        return day_plate(self.day, on_damage=self.on_damage, limits=self.limits, module=self.module)
-
-    def report(
-        self,
-        frames: int,
-        solver_error: float = numpy.nan,
-        damage: tuple[str, ...] = (),
-        notes: tuple[str, ...] = (),
-        coders: str = "",
-    ) -> EnhanceReport:
-        seconds = time.monotonic() - self.started
-        files = self.files
-        return EnhanceReport(
-            files.result, frames, seconds, self.device, solver_error, files.extras, damage, notes, coders
+    def open_night(self) -> ClipReader:
+        return open_clip(
+            self.night,
+            on_damage=self.on_damage,
+            limits=self.limits,
+            module=self.order.module,
+            decoder=self.decoder,
+            on_resize=self.on_resize,
         )
 
 
-def _enhance_clip(order: _Order, progress: Progress | None, tell: Callable[[str], None]) -> EnhanceReport:
-    with open_clip(
-        order.night,
-        on_damage=order.on_damage,
-        limits=order.limits,
-        module=order.module,
-        decoder=order.decoder,
-    ) as clip:
-        plate = order.plate()
-        check_pair(plate.pixels.shape[:2], (clip.height, clip.width))
-        job = _ClipJob(clip, plate.pixels, order)
-        tell(_device_line(order.device))
-        frames, error = job.run(progress)
-        notes = tuple(clip.notes)
-        if clip.has_audio:
-            notes += (f"{clip.name}: its sound is left out",)
-        coders = ""
-        if order.device.name == "cuda":
-            why = ", which tells damage" if clip.decoder == "software" else ""
-            coders = f"decoded by {clip.decoder}{why}, encoded by {job.encoder}"
-        if clip.decoder == "NVDEC":
-            notes += (f"{clip.name}: decoded by NVDEC, where damage inside pictures goes unnoticed",)
-        damage = plate.damage + tuple(clip.damage)
-        return order.report(frames, float(error), damage, plate.notes + notes, coders)
+def _enhance_clip(
+    task: _Task, progress: Progress | None, tell: Callable[[str], None], made: list[Path]
+) -> EnhanceReport:
+    with task.open_night() as clip:
+        plate = task.plate((clip.height, clip.width))
+        with contextlib.ExitStack() as naming:
+            parts = _Parts(clip, plate, task, naming, made)
+            tell(_device_line(task.order.device))
+            parts.run(progress)
+        return _clip_report(clip, plate, task, parts)
 
 
-def _enhance_still(order: _Order, progress: Progress | None, tell: Callable[[str], None]) -> EnhanceReport:
-    dark = read_still(order.night, max_pixels=(order.limits or Limits()).max_pixels)
-    plate = order.plate()
-    check_pair(plate.pixels.shape[:2], dark.shape[:2])
+class _Parts:
+    """The pictures of one size after those of another; one part, unless a clip is to be split where that changes."""
+
+    def __init__(
+        self, clip: ClipReader, plate: Plate, task: _Task, naming: contextlib.ExitStack, made: list[Path]
+    ) -> None:
+        self._clip, self._plate, self._task = clip, plate, task
+        self._naming, self._made = naming, made
+        self._night_size = (clip.height, clip.width)
+        self._watches = [CameraWatch(clip.name)]
+        self._job = ClipJob(clip, plate.pixels, task.order, naming, watch=self._watches[0])
+        self.outcomes: list[Outcome] = []
+        self.extras: tuple[Path, ...] = ()
+
+    @property
+    def encoder(self) -> str:
+        return self._job.encoder
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return tuple(note for watch in self._watches for note in watch.notes)
+
+    @property
+    def frames(self) -> int:
+        return sum(outcome.frames for outcome in self.outcomes)
+
+    def run(self, progress: Progress | None) -> None:
+        self.outcomes.append(self._job.run(progress))
+        while self._task.on_resize == "split" and self._clip.next_part():
+            self._run_next(progress)
+
+    def _run_next(self, progress: Progress | None) -> None:
+        check_pair(self._plate.pixels.shape[:2], (self._clip.height, self._clip.width))
+        files = _files_of_part(self._task.order.files, len(self.outcomes) + 1)
+        paths = (files.result, *files.extras)
+        self._made += [path for path in paths if not os.path.lexists(path)]
+        self.extras += paths
+        order = dataclasses.replace(self._task.order, files=files)
+        done = self.frames
+        stretch = Stretch(first=done, origin=self.outcomes[0].first_pts, night_size=self._night_size)
+        self._watches.append(CameraWatch(self._clip.name))
+        job = ClipJob(self._clip, self._plate.pixels, order, self._naming, stretch, self._watches[-1])
+        later = None if progress is None else lambda count, expected: progress(done + count, expected)
+        self.outcomes.append(job.run(later))
+
+
+def _files_of_part(files: JobFiles, number: int) -> JobFiles:
+    """Names of what a later part is written to."""
+
+    def numbered(path: Path | None) -> Path | None:
+        return None if path is None else path.with_name(f"{path.stem}-{number}{path.suffix}")
+
+    result = files.result.with_name(f"{files.result.stem}-{number}{files.result.suffix}")
+    return JobFiles(result, numbered(files.comparison), numbered(files.importance), files.overwrite)
+
+
+def _clip_report(clip: ClipReader, plate: Plate, task: _Task, parts: _Parts) -> EnhanceReport:
+    device, outcomes = task.order.device, parts.outcomes
+    notes = tuple(clip.notes) + parts.notes
+    if clip.has_audio:
+        notes += (f"{clip.name}: its sound is left out",)
+    coders = ""
+    if device.name == "cuda":
+        why = ", which tells damage" if clip.decoder == "software" else ""
+        coders = f"decoded by {clip.decoder}{why}, encoded by {parts.encoder}"
+    if clip.decoder == "NVDEC":
+        notes += (f"{clip.name}: decoded by NVDEC, where damage inside pictures goes unnoticed",)
+    digests = b"".join(outcome.digests for outcome in outcomes)
+    return EnhanceReport(
+        task.order.files.result,
+        parts.frames,
+        time.monotonic() - task.started,
+        device,
+        float(outcomes[0].solver_error),
+        task.order.files.extras + parts.extras,
+        plate.damage + tuple(clip.damage),
+        plate.notes + notes,
+        coders,
+        frames_in=clip.frames_read,
+        first_time=_seconds(outcomes[0].first_pts, clip),
+        last_time=_seconds(outcomes[-1].last_pts, clip),
+        gaps=tuple(
+            (float(start * clip.time_base), float(stop * clip.time_base))
+            for outcome in outcomes
+            for start, stop in outcome.gaps
+        ),
+        digest=frames_digest(digests) if digests else "",
+        video_size=outcomes[0].video_size,
+        shift=plate.shift,
+    )
+
+
+def _seconds(pts: int | None, clip: ClipReader) -> float | None:
+    return None if pts is None else float(pts * clip.time_base)
+
+
+def _enhance_still(task: _Task, progress: Progress | None, tell: Callable[[str], None]) -> EnhanceReport:
+    order = task.order
+    dark = read_still(task.night, max_pixels=(task.limits or Limits()).max_pixels)
+    plate = task.plate((dark.shape[0], dark.shape[1]))
     tell(_device_line(order.device))
     xp = order.module
-    with _room_for(order, plate.pixels.shape):
+    with room_for(order.device, plate.pixels.shape):
         fused = fused_pair(
             xp.asarray(plate.pixels), xp.asarray(dark), areas=order.areas, settings=order.settings
         )
@@ -430,221 +448,20 @@ def _enhance_still(order: _Order, progress: Progress | None, tell: Callable[[str
     write_still(files.result, pixels, overwrite=files.overwrite)
     if progress is not None:
         progress(1, 1)
-    return order.report(1, damage=plate.damage, notes=plate.notes)
-
-
-@contextlib.contextmanager
-def _room_for(order: _Order, shape: tuple[int, ...]) -> Iterator[None]:
-    """Say in one line that the GPU's memory does not suffice, where not even one frame fits."""
-    try:
-        yield
-    except MemoryError as error:
-        if order.device.name == "cpu":
-            raise
-        raise DeviceError(
-            f"memory: expected room for one frame of {shape[1]}x{shape[0]} on the GPU, found too little; "
-            "close other programs on it, or use --device cpu"
-        ) from error
+    return EnhanceReport(
+        files.result,
+        1,
+        time.monotonic() - task.started,
+        order.device,
+        numpy.nan,
+        files.extras,
+        plate.damage,
+        plate.notes,
+        frames_in=1,
+        video_size=(pixels.shape[1], pixels.shape[0]),
+        shift=plate.shift,
+    )
 
 
 def _device_line(device: Device) -> str:
     return f"computing on {device.name} ({device.reason})"
-
-
-class _ChunkLength:
-    """Frames that are read together: fewer once memory has not sufficed."""
-
-    def __init__(self, frames: int) -> None:
-        self.frames = frames
-
-    def shorten(self, count: int) -> None:
-        """Take half of what there was no room for."""
-        self.frames = min(self.frames, max(1, count // 2))
-
-
-class _ClipJob:
-    """Reading ahead, computing, and writing behind, for one clip."""
-
-    def __init__(self, clip: ClipReader, plate: numpy.ndarray, order: _Order) -> None:
-        xp = order.module
-        self._clip = clip
-        self._plate = plate
-        self._order = order
-        with _room_for(order, plate.shape):
-            self._day = with_channels(to_levels(xp.asarray(plate), name="day"), 3)
-        self._files = order.files
-        size = (self._day.shape[-2], self._day.shape[-1])
-        self._areas = AreaMasks(order.areas, (clip.height, clip.width), size, xp)
-        free = free_memory(self._day)
-        self._length = _ChunkLength(order.chunk or chunk_length(self._day.shape, free_memory=free))
-        self._number = None if xp is numpy else int(xp.cuda.Device().id)
-        self._downloads = Downloads(xp)
-        self._delivery = self._chosen_delivery(size)
-        self._reading: list[Chunk] = []  # times, and frames for a comparison, until they are fused
-
-    def _chosen_delivery(self, size: tuple[int, int]) -> Delivery:
-        if self._order.device.name == "cpu":
-            return LevelsDelivery()
-        height, width = size
-        reason = "it needs even sides" if height % 2 or width % 2 else nvenc_obstacle(width, height)
-        return SurfacesDelivery() if reason is None else CodesDelivery(self._downloads, reason)
-
-    @property
-    def encoder(self) -> str:
-        """Who encodes, and why."""
-        return self._delivery.encoder
-
-    def run(self, progress: Progress | None) -> tuple[int, Array | float]:
-        """Return the number of frames and the error of the solver, which on a GPU stays there."""
-        done = 0
-        solver_error: Array | float = numpy.nan
-        with contextlib.ExitStack() as stack:
-            writers = _Writers(stack, self._files, self._clip, self._day.shape, self._delivery)
-            behind = stack.enter_context(BackgroundWriter(self._on_device(writers.write), _QUEUED))
-            ahead = stack.enter_context(contextlib.closing(prefetch(self._chunks(), _QUEUED)))
-            stack.enter_context(_room_for(self._order, self._plate.shape))
-            fused_chunks = fuse_stream(
-                self._day,
-                self._stream(ahead),
-                settings=self._order.settings,
-                areas=self._areas,
-                measure_solver=True,
-                on_shortage=self._length.shorten,
-            )
-            for fused in fused_chunks:
-                if fused.first == 0:
-                    solver_error = fused.solver_error
-                behind.put(self._finished(fused))
-                done += len(fused)
-                if progress is not None:
-                    progress(done, self._clip.frame_count_hint)
-        return done, solver_error
-
-    def _device(self) -> contextlib.AbstractContextManager[Any]:
-        """The GPU of the thread that computes, which another thread has to be told."""
-        if self._number is None:
-            return contextlib.nullcontext()
-        device: contextlib.AbstractContextManager[Any] = self._order.module.cuda.Device(self._number)
-        return device
-
-    def _on_device(self, write: Callable[[_Finished], None]) -> Callable[[_Finished], None]:
-        def write_there(finished: _Finished) -> None:
-            with self._device():
-                write(finished)
-
-        return write_there
-
-    def _chunks(self) -> Iterator[Chunk]:
-        with self._device():
-            yield from self._clip.chunks(lambda: self._length.frames)
-
-    def _stream(self, chunks: Iterator[Chunk]) -> Iterator[tuple[Array, Array]]:
-        first: int | None = None
-        for chunk in chunks:
-            first = chunk.pts[0] if first is None else first
-            seconds = numpy.array([float((pts - first) * self._clip.time_base) for pts in chunk.pts])
-            keeps_frames = self._files.comparison is not None
-            # A copy of nothing: a view would keep the memory of the whole chunk.
-            self._reading.append(chunk if keeps_frames else Chunk(chunk.levels[:0].copy(), chunk.pts))
-            yield chunk.levels, seconds
-
-    def _finished(self, fused: FusedChunk) -> _Finished:
-        """Join fused frames with their times, and with the day and night frames for a comparison."""
-        wanted = len(fused)
-        pts: list[int] = []
-        nights: list[Array] = []
-        while len(pts) < wanted:
-            chunk = self._reading[0]
-            share = min(wanted - len(pts), len(chunk.pts))
-            pts += chunk.pts[:share]
-            nights.append(chunk.levels[:share])
-            self._reading[0] = Chunk(chunk.levels[share:], chunk.pts[share:])
-            if not self._reading[0].pts:
-                self._reading.pop(0)
-        weights = comparison = None
-        if self._files.importance is not None or self._files.comparison is not None:
-            weights = self._downloads.start(fused.importance)
-        if self._files.comparison is not None:
-            comparison = _Panels(
-                self._plate,
-                [self._downloads.start(from_levels(night, _COLOUR_BYTES)) for night in nights],
-                self._downloads.start(fused.pixels(_COLOUR_BYTES)),
-            )
-        return _Finished(pts, self._delivery.prepare(fused), weights, comparison)
-
-
-@dataclass(frozen=True)
-class _Panels:
-    """Pictures to set beside each other."""
-
-    plate: numpy.ndarray
-    nights: list[Download]
-    results: Download
-
-
-@dataclass(frozen=True)
-class _Finished:
-    """Fused frames with all that the writers need, some of it on its way from the device."""
-
-    pts: list[int]
-    prepared: Any
-    weights: Download | None
-    panels: _Panels | None
-
-
-class _Writers:
-    """The clips that a job writes; each takes its name when the stack closes without an error."""
-
-    def __init__(
-        self,
-        stack: contextlib.ExitStack,
-        files: JobFiles,
-        clip: ClipReader,
-        shape: tuple[int, ...],
-        delivery: Delivery,
-    ) -> None:
-        _, height, width = shape
-
-        def writer(
-            path: Path, size: tuple[int, int] = (width, height), source: Source = "levels"
-        ) -> ClipWriter:
-            made = ClipWriter(
-                path,
-                *size,
-                clip.time_base,
-                clip.rate,
-                overwrite=files.overwrite,
-                sample_aspect=clip.sample_aspect,
-                source=source,
-            )
-            return stack.enter_context(made)
-
-        # The stack closes the first one last: the result takes its name when all else is complete.
-        self._result = writer(files.result, source=delivery.source)
-        self._delivery = delivery
-        self._comparison = self._importance = None
-        if files.comparison is not None:
-            self._comparison = writer(files.comparison, (4 * (width + width % 2), height + height % 2))
-        if files.importance is not None:
-            self._importance = writer(files.importance)
-
-    def write(self, finished: _Finished) -> None:
-        self._delivery.write(self._result, finished.prepared, finished.pts)
-        if finished.weights is None:
-            return
-        weights = finished.weights.result()
-        if self._importance is not None:
-            grey = numpy.repeat(weights[:, None] * numpy.float32(255.0), 3, axis=1)
-            self._importance.write_chunk(grey, finished.pts)
-        if self._comparison is not None and finished.panels is not None:
-            self._comparison.write_chunk(_compared(finished.panels, weights), finished.pts)
-
-
-def _compared(panels: _Panels, weights: numpy.ndarray) -> numpy.ndarray:
-    nights = [night for part in panels.nights for night in part.result()]
-    pictures = [
-        side_by_side(panels.plate, night, share, result)
-        for night, share, result in zip(nights, weights, panels.results.result(), strict=True)
-    ]
-    levels: numpy.ndarray = to_levels(numpy.stack(pictures), leading=1)
-    return levels

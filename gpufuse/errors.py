@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 __all__ = [
+    "BatchError",
     "ConfigError",
     "DamagedInputError",
     "DeviceError",
@@ -65,3 +66,9 @@ class DeviceError(GpufuseError, RuntimeError):
     """A GPU was demanded but cannot be used."""
 
     exit_code = 8
+
+
+class BatchError(GpufuseError):
+    """Some clips of a batch could not be made; all others are complete."""
+
+    exit_code = 11

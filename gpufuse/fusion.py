@@ -35,13 +35,17 @@ from gpufuse.streaming import Window, chunks_of, windows, worked
 __all__ = [
     "FusedChunk",
     "FusedPair",
+    "Look",
     "chunk_length",
     "fuse",
     "fuse_dynamic",
     "fuse_stream",
     "fuse_video",
     "fused_pair",
+    "look_frames",
+    "measured_look",
     "pair_importance",
+    "temporal_reach",
 ]
 
 AreasLike: TypeAlias = str | Path | Iterable[Area | Mapping[str, Any]] | None
@@ -52,6 +56,9 @@ NOISE_FRAMES = 9
 
 _LOOK_EVERY = 4
 """Of those, every n-th tells contrast: neighbours tell the same."""
+
+_MOTION_HALO = (1, 1)
+"""Frames that motion is compared with; the one after by the first frame of a clip alone."""
 
 _DATA_WEIGHT_PIXELS = 2500.0
 _LARGEST_DATA_WEIGHT = 0.05
@@ -367,6 +374,24 @@ class FusedChunk:
             return self.image[frames]
         return normalise.apply_affine(self.image[frames], self.scale[frames], self.shift[frames])
 
+    def part(self, start: int, stop: int) -> FusedChunk:
+        """Cut out some of the frames.
+
+        Parameters
+        ----------
+        start, stop : int
+            The frames ``start .. stop - 1``, counted from the first of the chunk.
+
+        Returns
+        -------
+        FusedChunk
+            Of views.
+        """
+        kept = slice(start, stop)
+        arrays = (self.image[kept], self.scale[kept], self.shift[kept], self.importance[kept])
+        error = self.solver_error if start == 0 else numpy.nan
+        return FusedChunk(self.first + start, *arrays, error, fitted=self.fitted)
+
     def pixels(self, form: ImageFormat) -> Array:
         """Finish the fused frames as images.
 
@@ -485,6 +510,133 @@ def _levels_of(
         yield xp.stack(frames), numpy.full(len(frames), numpy.nan)
 
 
+@dataclass(frozen=True)
+class Look:
+    """What is measured once, in the first frames of a clip, and holds for all of it.
+
+    Attributes
+    ----------
+    threshold : float
+        Change between frames that counts as motion, grey levels.
+    lift : float
+        Gain on what is dark.
+    floor : float
+        Least gradient of the night that is taken where nothing is important, grey levels per pixel.
+
+    Examples
+    --------
+    >>> import dataclasses, json
+    >>> look = Look(threshold=1.5, lift=2.1, floor=8.0)
+    >>> Look(**json.loads(json.dumps(dataclasses.asdict(look)))) == look     # to the bit
+    True
+    """
+
+    threshold: float
+    lift: float
+    floor: float
+
+
+def look_frames(settings: Settings) -> int:
+    """Frames at the head of a clip that `measured_look` needs; all of a clip that is shorter.
+
+    Parameters
+    ----------
+    settings : Settings
+
+    Returns
+    -------
+    int
+        0 where the settings say all that would be measured.
+
+    Examples
+    --------
+    >>> look_frames(Settings()), look_frames(Settings.paper()), look_frames(Settings.paper(motion_threshold=6))
+    (13, 13, 0)
+    """
+    if _FirstLook(settings).complete:
+        return 0
+    return NOISE_FRAMES + settings.passes * denoise.TEMPORAL_HALO
+
+
+def measured_look(day: Array, stream: Iterable[tuple[Array, Array]], *, settings: Settings) -> Look:
+    """Take the first look at a clip that is to be fused in pieces.
+
+    Parameters
+    ----------
+    day : ndarray, shape (C, H, W), float32, grey levels
+        As in `fuse_stream`.
+    stream : iterable of (levels, seconds)
+        As in `fuse_stream`, from the first frame of the clip; at least `look_frames` of it.
+    settings : Settings
+
+    Returns
+    -------
+    Look
+        To be handed to `fuse_stream`, which gives then what it gives for the whole clip.
+
+    Raises
+    ------
+    ValueError
+        If there is no frame.
+
+    Notes
+    -----
+    Synchronises: yes.
+    """
+    look = _FirstLook(settings)
+    if not look.complete:
+        device = _Device(day, lambda count: None)
+        denoised: Iterable[tuple[Array, ...]] = _head_of(stream, look_frames(settings))
+        for _ in range(settings.passes):
+            denoised = _denoised(denoised, settings, device, 0)
+        held: list[Window] = []
+        for window in windows(denoised, _MOTION_HALO, (0, 0)):
+            held.append(window)
+            if sum(map(len, held)) >= NOISE_FRAMES:
+                break
+        if not held:
+            raise ValueError("stream: expected at least one frame, got none; give the first of the clip")
+        look.measure(day, held, settings)
+    return look.taken()
+
+
+def _head_of(stream: Iterable[tuple[Array, Array]], count: int) -> Iterator[tuple[Array, Array]]:
+    for levels, seconds in stream:
+        yield levels[:count], seconds[:count]
+        count -= len(levels)
+        if count <= 0:
+            return
+
+
+def temporal_reach(settings: Settings, size: tuple[int, int]) -> tuple[int, int]:
+    """Frames before and after a frame of a clip that its result depends on, besides the first look.
+
+    Parameters
+    ----------
+    settings : Settings
+    size : (int, int)
+        Height and width of the result.
+
+    Returns
+    -------
+    before, after : int
+        Frames ``first - before .. stop - 1 + after`` of a clip, as far as they exist, give the frames
+        ``first .. stop - 1`` to the bit.
+
+    Examples
+    --------
+    >>> temporal_reach(Settings(), (480, 640)), temporal_reach(Settings.paper(), (480, 640))
+    ((10, 9), (15, 14))
+    """
+    fit_before, fit_after = (0, 0) if _data_weight(settings, size) else _fit_halo(settings)
+    smoothed = settings.passes * denoise.TEMPORAL_HALO
+    changed_before, changed_after = _MOTION_HALO
+    before = smoothed + changed_before + settings.c + fit_before
+    # Only the change of the first frame looks ahead, and only one frame.
+    after = smoothed + max(changed_after, settings.c + fit_after)
+    return before, after
+
+
 def chunk_length(shape: tuple[int, ...], *, free_memory: int | None = None) -> int:
     """Frames that are worked on together when nothing else is said.
 
@@ -525,6 +677,8 @@ def fuse_stream(
     areas: AreaMasks | None = None,
     measure_solver: bool = False,
     on_shortage: Callable[[int], None] = lambda count: None,
+    look: Look | None = None,
+    first: int = 0,
 ) -> Iterator[FusedChunk]:
     """Fuse a stream of night frames that are planar levels already.
 
@@ -543,6 +697,11 @@ def fuse_stream(
     on_shortage : callable
         Called with a number of frames for which memory did not suffice; they are worked on by halves then. To make
         what comes after shorter.
+    look : Look, optional
+        What `measured_look` has found at the head of the clip, where the stream is a later piece of it. What the
+        settings say has precedence.
+    first : int
+        Index in the clip of the first frame of the stream.
 
     Yields
     ------
@@ -551,19 +710,20 @@ def fuse_stream(
 
     Notes
     -----
-    Each frame is the same for every length of the chunks. Synchronises: no.
+    Each frame is the same for every length of the chunks. Of a piece of a clip, with its look, all frames are as of
+    the whole clip but those nearer to an end of the piece than `temporal_reach`. Synchronises: no.
     """
     device = _Device(day, on_shortage)
-    check = _SolverCheck(measure_solver)
-    look = _FirstLook(settings)
+    check = _SolverCheck(measure_solver, first)
+    taken = _FirstLook(settings, look, array_module(day))
     denoised: Iterable[tuple[Array, ...]] = stream
     for _ in range(settings.passes):
-        denoised = _denoised(denoised, settings, device)
-    masked = _masked(day, denoised, settings, device, look)
-    reconstructed = _weighted_and_reconstructed(day, masked, settings, areas, device, check, look)
+        denoised = _denoised(denoised, settings, device, first)
+    masked = _masked(day, denoised, settings, device, taken, first)
+    reconstructed = _weighted_and_reconstructed(day, masked, settings, areas, device, check, taken, first)
     if _data_weight(settings, tuple(day.shape[-2:])):
-        return _unfitted(reconstructed, check)
-    return _normalised(reconstructed, settings, device, check)
+        return _unfitted(reconstructed, check, first)
+    return _normalised(reconstructed, settings, device, check, first)
 
 
 class _Device:
@@ -584,19 +744,28 @@ class _Device:
 
 @dataclass
 class _SolverCheck:
-    """Distance of the first frame from the direct solution, on its way to the colour fit that scales it."""
+    """Distance of the stream's first frame from the direct solution, on its way to the colour fit that scales it."""
 
     wanted: bool
+    frame: int
     distance: Array | None = None
+
+    def of_window(self, first: int) -> Array | None:
+        """Return what was measured, for the window that begins with the frame it was measured on."""
+        return self.distance if first == self.frame else None
 
 
 class _FirstLook:
     """What is measured once, on the first frames of a clip, unless the settings say it."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.threshold = settings.motion_threshold
+    def __init__(self, settings: Settings, known: Look | None = None, module: Any = numpy) -> None:
+        self.threshold: float | Array | None = settings.motion_threshold
         self.lift: float | Array | None = None if settings.night_gain is None else 1.0
         self.floor: float | Array | None = settings.larger_threshold if settings.larger_where_zero else 0.0
+        if known is not None:
+            for name, value in dataclasses.asdict(known).items():
+                if getattr(self, name) is None:  # as it would have been measured: on a GPU it stays there
+                    setattr(self, name, value if module is numpy else module.full((), value, numpy.float32))
 
     @property
     def complete(self) -> bool:
@@ -613,9 +782,16 @@ class _FirstLook:
             self.lift = mixing.contrast_lift(day, frames) if self.lift is None else self.lift
             self.floor = mixing.night_floor(frames) if self.floor is None else self.floor
 
+    def taken(self) -> Look:
+        """Bring what was measured to the host."""
+        assert self.threshold is not None
+        assert self.lift is not None
+        assert self.floor is not None
+        return Look(float(self.threshold), float(self.lift), float(self.floor))
+
 
 def _denoised(
-    stream: Iterable[tuple[Array, ...]], settings: Settings, device: _Device
+    stream: Iterable[tuple[Array, ...]], settings: Settings, device: _Device, first: int
 ) -> Iterator[tuple[Array, ...]]:
     """One pass of SUSAN over (levels, seconds)."""
     halo = (denoise.TEMPORAL_HALO, denoise.TEMPORAL_HALO)
@@ -631,7 +807,7 @@ def _denoised(
         )
         return levels, seconds.core
 
-    return worked(windows(stream, halo, (0, 0)), smooth, device.on_shortage)
+    return worked(windows(stream, halo, (0, 0), first=first), smooth, device.on_shortage)
 
 
 def _masked(
@@ -640,10 +816,11 @@ def _masked(
     settings: Settings,
     device: _Device,
     look: _FirstLook,
+    first: int,
 ) -> Iterator[tuple[Array, ...]]:
     """Add motion masks: (levels, seconds, masks)."""
     held: list[Window] = []  # frames that wait until the first look is taken
-    for window in windows(stream, (1, 1), (0, 0)):
+    for window in windows(stream, _MOTION_HALO, (0, 0), first=first):
         held.append(window)
         if not look.complete:
             if sum(map(len, held)) < NOISE_FRAMES:
@@ -689,6 +866,7 @@ def _weighted_and_reconstructed(
     device: _Device,
     check: _SolverCheck,
     look: _FirstLook,
+    first: int,
 ) -> Iterator[tuple[Array, ...]]:
     """Importance, mix and reconstruction: (u, importance), and the moments of the fit if there is one."""
     size = tuple(day.shape[-2:])
@@ -700,13 +878,14 @@ def _weighted_and_reconstructed(
         night = enlarged(levels.core, size)
         mix = _mix_of(enlarged(weights, size), night, window.first, seconds.core, settings, areas, look)
         u, rhs = _reconstructed(day, night, mix, settings)
-        if check.wanted and window.first == 0:
+        if check.wanted and window.first == check.frame:
             check.distance = _solver_error(rhs[0], settings, size)
         if not fitted:
             return u, mix.importance
         return u, mix.importance, _moments(u, day, night, mix.importance, settings)
 
-    return worked(windows(stream, (0, 0), (0, 0), (settings.c, settings.c)), reconstruct, device.on_shortage)
+    halos = (0, 0), (0, 0), (settings.c, settings.c)
+    return worked(windows(stream, *halos, first=first), reconstruct, device.on_shortage)
 
 
 @dataclass(frozen=True)
@@ -803,35 +982,40 @@ def _moments(u: Array, day: Array, night: Array, weights: Array, settings: Setti
     return normalise.blend_moments(u, day, night, weights)
 
 
-def _unfitted(stream: Iterable[tuple[Array, ...]], check: _SolverCheck) -> Iterator[FusedChunk]:
+def _unfitted(stream: Iterable[tuple[Array, ...]], check: _SolverCheck, first: int) -> Iterator[FusedChunk]:
     """Pictures that were pulled towards day and night are in grey levels already."""
-    first = 0
     for u, weights in stream:
         xp = array_module(u)
         scale, shift = xp.ones(u.shape[:2]), xp.zeros(u.shape[:2])
-        measured = check.distance is not None and first == 0
-        error = check.distance if measured else numpy.nan
+        distance = check.of_window(first)
+        error = numpy.nan if distance is None else distance
         yield FusedChunk(first, u, scale, shift, weights, error, fitted=False)
         first += len(u)
 
 
+def _fit_halo(settings: Settings) -> tuple[int, int]:
+    """Frames before and after a frame that share its colour fit."""
+    together = 2 * settings.c + 1 if settings.fit_window is None else settings.fit_window
+    return (together - 1) // 2, together // 2
+
+
 def _normalised(
-    stream: Iterable[tuple[Array, ...]], settings: Settings, device: _Device, check: _SolverCheck
+    stream: Iterable[tuple[Array, ...]], settings: Settings, device: _Device, check: _SolverCheck, first: int
 ) -> Iterator[FusedChunk]:
     """Colour fit over a window of frames, which keeps the brightness from flickering."""
-    together = 2 * settings.c + 1 if settings.fit_window is None else settings.fit_window
-    before, after = (together - 1) // 2, together // 2
+    before, after = _fit_halo(settings)
 
     def fit(window: Window) -> FusedChunk:
         u, weights, moments = window.pieces
         count = u.frames.shape[-2] * u.frames.shape[-1]
         c1, c2 = normalise.shared_fits(moments.frames, moments.start, moments.stop, before, after, count)
         error: Array | float = numpy.nan
-        if check.distance is not None and window.first == 0:
-            error = check.distance * abs(c1[0]).max()
+        if (distance := check.of_window(window.first)) is not None:
+            error = distance * abs(c1[0]).max()
         return FusedChunk(window.first, u.core, c1, c2, weights.core, error)
 
-    return worked(windows(stream, (0, 0), (0, 0), (before, after)), fit, device.on_shortage)
+    halos = (0, 0), (0, 0), (before, after)
+    return worked(windows(stream, *halos, first=first), fit, device.on_shortage)
 
 
 # ------------------------------------------------------------------------------------------ helpers

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gpufuse import files
 from gpufuse.errors import OutputError
 from gpufuse.stills import check_still_output
 from gpufuse.writer import check_clip_output
@@ -69,9 +70,9 @@ class JobFiles:
         """
         result = Path(result)
         comparison = result.with_name(f"{result.stem}-compare{result.suffix}") if compare else None
-        files = cls(result, comparison, None if importance is None else Path(importance), overwrite)
+        planned = cls(result, comparison, None if importance is None else Path(importance), overwrite)
         taken = {os.path.realpath(path) for path in inputs}
-        for path in (*files.extras, result):
+        for path in (*planned.extras, result):
             real = os.path.realpath(path)
             if real in taken:
                 raise OutputError(
@@ -80,7 +81,7 @@ class JobFiles:
                 )
             taken.add(real)
             (check_still_output if still else check_clip_output)(path, overwrite=overwrite)
-        return files
+        return planned
 
     @property
     def extras(self) -> tuple[Path, ...]:
@@ -95,5 +96,6 @@ class JobFiles:
             yield
         except BaseException:
             for path in new:
-                path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # the first error is the one to tell
+                    files.remove(path)
             raise

@@ -11,11 +11,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from gpufuse import files
 from gpufuse.errors import OutputError
 
 __all__ = ["OutputFile", "check_output", "output_error"]
@@ -80,6 +80,8 @@ def check_output(path: str | Path, *, overwrite: bool = False) -> None:
     try:
         exists, is_folder = os.path.lexists(path), path.is_dir()
         has_folder, writable = path.parent.is_dir(), os.access(path.parent, os.W_OK | os.X_OK)
+        if has_folder:
+            _check_length(files.part_of(path))  # which is longer
     except OSError as error:
         raise output_error(path, error) from error
     if is_folder:
@@ -99,8 +101,19 @@ def check_output(path: str | Path, *, overwrite: bool = False) -> None:
         )
 
 
+def _check_length(path: Path) -> None:
+    """Raise the system's error for a name that is too long."""
+    try:
+        path.lstat()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise
+
+
 class OutputFile:
     """A file in the making: a part file that takes its final name at the end of a ``with`` block.
+
+    Write to the part file through `gpufuse.files.written`.
 
     Parameters
     ----------
@@ -134,11 +147,10 @@ class OutputFile:
         check_output(path, overwrite=overwrite)
         self.path = Path(path)
         self.overwrite = overwrite
-        self.part = self.path.with_name(f"{self.path.name}.part-{secrets.token_hex(4)}")
+        self.part = files.part_of(self.path)
         self._open = True
         try:
-            # The usual permissions, unlike those of a temporary file.
-            os.close(os.open(self.part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+            files.create(self.part)
         except OSError as error:
             raise output_error(self.path, error) from error
 
@@ -147,14 +159,8 @@ class OutputFile:
         if not self._open:
             return
         try:
-            _flush(self.part)
-            if self.overwrite:
-                os.replace(self.part, self.path)
-            else:
-                _rename_new(self.part, self.path)
+            files.publish(self.part, self.path, overwrite=self.overwrite)
             self._open = False
-            with contextlib.suppress(OSError):  # some file systems cannot flush a folder
-                _flush(self.path.parent)
         except OSError as error:
             raise output_error(self.path, error) from error
         finally:
@@ -165,7 +171,7 @@ class OutputFile:
         if self._open:
             self._open = False
             with contextlib.suppress(OSError):
-                self.part.unlink()
+                files.remove(self.part)
 
     def __enter__(self) -> Self:
         return self
@@ -183,29 +189,3 @@ class OutputFile:
 
 def _is_write_error(error: OSError) -> bool:
     return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _rename_new(part: Path, path: Path) -> None:
-    """Rename without ever replacing a file, even one made a moment ago."""
-    try:
-        os.link(part, path)
-    except FileExistsError:
-        raise
-    except OSError:
-        # A file system without hard links: reserve the name, then replace our own empty file.
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
-        try:
-            os.replace(part, path)
-        except BaseException:
-            path.unlink(missing_ok=True)
-            raise
-    else:
-        part.unlink()

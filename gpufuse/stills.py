@@ -6,6 +6,7 @@ second time by a decoder that says so, and 16-bit colour is not reduced to 8 bit
 
 from __future__ import annotations
 
+import io
 import re
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy
 
+from gpufuse import files
 from gpufuse.arrays import ImageFormat, from_levels, image_format, to_levels
 from gpufuse.errors import DamagedInputError, GpufuseError, InputError, LimitError, OutputError
 from gpufuse.output import OutputFile, check_output, output_error
@@ -98,7 +100,7 @@ def natural_key(path: Path) -> list[tuple[int, int | str]]:
     ['a.png', 'b9.png', 'b10.png']
     """
     parts = re.split(r"([0-9]+)", path.name)
-    return [(0, int(part)) if part.isdigit() else (1, part.lower()) for part in parts] + [(2, path.name)]
+    return [(0, int(part)) if part.isdecimal() else (1, part.lower()) for part in parts] + [(2, path.name)]
 
 
 def read_still(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> numpy.ndarray:
@@ -351,22 +353,24 @@ def write_still(path: str | Path, image: numpy.ndarray, *, overwrite: bool = Fal
     image = numpy.ascontiguousarray(image, dtype=form.dtype)
     with OutputFile(path, overwrite=overwrite) as output:
         try:
-            _write(output.part, image, kind)
+            with files.written(output.part) as file:
+                file.write(_encoded(image, kind))
         except OSError as error:
             raise output_error(path, error) from error
 
 
-def _write(part: Path, image: numpy.ndarray, kind: str) -> None:
+def _encoded(image: numpy.ndarray, kind: str) -> bytes:
     from PIL import Image
 
     if image.dtype == numpy.uint16 and image.ndim == 3:  # which Pillow cannot write
-        part.write_bytes(_encode_deep_colour(image, kind.lower()))
-    elif kind == "JPEG":
-        Image.fromarray(image).save(part, kind, quality=95, subsampling=0)
-    elif kind == "TIFF":
-        Image.fromarray(image).save(part, kind, compression="tiff_adobe_deflate")
-    else:
-        Image.fromarray(image).save(part, kind)
+        return _encode_deep_colour(image, kind.lower())
+    options: dict[str, dict[str, Any]] = {
+        "JPEG": {"quality": 95, "subsampling": 0},
+        "TIFF": {"compression": "tiff_adobe_deflate"},
+    }
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, kind, **options.get(kind, {}))
+    return buffer.getvalue()
 
 
 def _encode_deep_colour(image: numpy.ndarray, codec: str) -> bytes:

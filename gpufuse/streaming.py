@@ -146,7 +146,7 @@ class _Track:
             self._first += len(self._chunks.popleft())
 
 
-def windows(stream: Iterable[tuple[Array, ...]], *halos: tuple[int, int]) -> Iterator[Window]:
+def windows(stream: Iterable[tuple[Array, ...]], *halos: tuple[int, int], first: int = 0) -> Iterator[Window]:
     """Cut a stream into windows with halos.
 
     Parameters
@@ -155,6 +155,8 @@ def windows(stream: Iterable[tuple[Array, ...]], *halos: tuple[int, int]) -> Ite
         Chunks of any lengths; chunks without frames are passed over.
     *halos : tuple of int
         Frames before and after the core, for each array of the stream.
+    first : int
+        Index in the clip of the stream's first frame.
 
     Yields
     ------
@@ -179,7 +181,7 @@ def windows(stream: Iterable[tuple[Array, ...]], *halos: tuple[int, int]) -> Ite
         for track, (ahead, behind) in zip(tracks, halos, strict=True):
             low, high = max(0, start - ahead), min(end, stop + behind)
             pieces.append(Piece(track.take(low, high), start - low, stop - low, (ahead, behind)))
-        return Window(start, tuple(pieces))
+        return Window(first + start, tuple(pieces))
 
     def ready(reach: int) -> Iterator[Window]:
         nonlocal start

@@ -10,18 +10,16 @@ from __future__ import annotations
 
 import glob
 import os
-import re
-from collections import deque
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy
 
-from gpufuse.arrays import Array, to_levels
-from gpufuse.clip import Chunk, ClipReader, Frame, Limits
+from gpufuse.clip import Chunk, ClipReader, Frame, FrameMark, Limits, OnResize
 from gpufuse.damage import OnDamage
-from gpufuse.errors import ConfigError, DamagedInputError, GpufuseError, InputError
+from gpufuse.errors import ConfigError, GpufuseError, InputError
+from gpufuse.stillclip import StillsReader
 from gpufuse.stills import is_still, natural_key, read_still, unreadable, write_still
 from gpufuse.videofile import Decoder, open_video_file
 from gpufuse.writer import ClipWriter, Source, check_clip_output
@@ -32,7 +30,9 @@ __all__ = [
     "ClipWriter",
     "Decoder",
     "Frame",
+    "FrameMark",
     "Limits",
+    "OnResize",
     "Source",
     "check_clip_output",
     "is_still",
@@ -50,6 +50,8 @@ def open_clip(
     rate: Fraction | int | None = None,
     module: Any = numpy,
     decoder: Decoder = "software",
+    on_resize: OnResize = "fail",
+    checksums: bool = False,
 ) -> ClipReader:
     """Open a clip: a video file, a folder of stills, a glob of stills, or one still.
 
@@ -68,6 +70,11 @@ def open_clip(
     decoder : {"software", "nvdec"}
         Whether to let the GPU decode what it can, straight into its memory; with `cupy` only. What it cannot is
         decoded by software, and the reader's ``decoder`` says why.
+    on_resize : {"fail", "split", "scale"}
+        Where the size of the pictures changes: take that for damage; end the clip there and go on with
+        `ClipReader.next_part`; or bring them to the first size, by bicubic interpolation, and note it.
+    checksums : bool
+        Keep a checksum of every frame for `ClipReader.take_checksums`.
 
     Returns
     -------
@@ -83,11 +90,13 @@ def open_clip(
     LimitError
         If the first picture or the stated length exceeds the limits.
     ConfigError
-        If `rate` is not positive, or is given for a video file; for an unknown `decoder`, or one for which the
-        module is the wrong one.
+        If `rate` is not positive, or is given for a video file; for an unknown `on_damage`, `on_resize` or
+        `decoder`, or a decoder for which the module is the wrong one.
     """
     if on_damage not in ("fail", "salvage"):
         raise ConfigError(f"on_damage: expected 'fail' or 'salvage', got {on_damage!r}; choose one")
+    if on_resize not in ("fail", "split", "scale"):
+        raise ConfigError(f"on_resize: expected 'fail', 'split' or 'scale', got {on_resize!r}; choose one")
     if decoder not in ("software", "nvdec") or (decoder == "nvdec" and module is numpy):
         raise ConfigError(
             f"decoder: expected software, or nvdec with the module cupy, got {decoder!r} with "
@@ -113,9 +122,18 @@ def open_clip(
     else:
         if rate is not None:
             raise ConfigError(f"rate: expected none for a video, got {rate}; its frames have times")
-        return open_video_file(path, on_damage, limits, module, decoder)
-    return _StillsReader(
-        path.name or str(path), sorted(stills, key=natural_key), still_rate, on_damage, limits, module
+        return open_video_file(
+            path, on_damage, limits, module, decoder, on_resize=on_resize, checksums=checksums
+        )
+    return StillsReader(
+        path.name or str(path),
+        sorted(stills, key=natural_key),
+        still_rate,
+        on_damage,
+        limits,
+        module,
+        on_resize=on_resize,
+        checksums=checksums,
     )
 
 
@@ -133,59 +151,3 @@ def _stills_in(folder: Path) -> list[Path]:
             f"{folder.name}: expected stills in the folder, found none; name a folder of pictures"
         )
     return stills
-
-
-class _StillsReader(ClipReader):
-    """Stills as a clip; the time of still k is k / rate."""
-
-    def __init__(
-        self,
-        name: str,
-        paths: list[Path],
-        rate: Fraction,
-        on_damage: OnDamage,
-        limits: Limits,
-        module: Any,
-    ) -> None:
-        super().__init__(name, on_damage, limits, module)
-        self.rate = rate
-        self.time_base = 1 / rate
-        self.frame_count_hint = len(paths)
-        self._check_limits(len(paths), len(paths) / rate)
-        self._paths = deque(enumerate(paths))
-        self._single = len(paths) == 1
-        self._ready: tuple[int, numpy.ndarray] | None = None
-        self.width = self.height = 0
-        if not self._advance():
-            raise InputError(
-                f"{name}: expected at least one readable picture, found none; repair or fetch them again"
-            )
-
-    def _advance(self) -> bool:
-        while self._ready is None and self._paths:
-            index, path = self._paths.popleft()
-            try:
-                image = read_still(path, max_pixels=self._limits.max_pixels)
-            except (DamagedInputError, InputError) as error:
-                if self._single and isinstance(error, InputError):
-                    raise
-                found = re.sub(f"^{re.escape(path.name)}: expected [^,]*, found |; [^;]*$", "", str(error))
-                self._record.report("whole pictures", f"{path.name}: {found}", cause=error)
-                continue
-            height, width = image.shape[:2]
-            if not self.width:
-                self.width, self.height = width, height
-            if (width, height) != (self.width, self.height):
-                self._record.report(
-                    f"pictures of one size, {self.width}x{self.height}",
-                    f"the size changed to {width}x{height}", at=path.name,
-                )  # fmt: skip
-                continue
-            self._ready = (index, image)
-        return self._ready is not None
-
-    def _take(self, out: Array) -> int:
-        assert self._ready is not None
-        (pts, image), self._ready = self._ready, None
-        out[...] = to_levels(self._module.asarray(image))  # grey becomes three equal channels
-        return pts

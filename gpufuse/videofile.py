@@ -11,17 +11,19 @@ import re
 from collections import deque
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy
 
 from gpufuse.arrays import Array
-from gpufuse.clip import ClipReader, Limits
-from gpufuse.damage import ELEMENTARY, FrameTimes, OnDamage, cut_header, file_structure, log_level
-from gpufuse.decoded import frame_to_levels, gpu_frame_obstacle
+from gpufuse.books import Books, Statement
+from gpufuse.clip import ClipReader, FrameMark, Limits, OnResize
+from gpufuse.damage import ELEMENTARY, FileState, OnDamage, log_level
+from gpufuse.decoded import frame_checksum, frame_to_levels, gpu_frame_obstacle, scaled_frame
 from gpufuse.errors import DamagedInputError, GpufuseError, InputError, LimitError
 from gpufuse.hardware import nvdec_acceleration
 from gpufuse.stills import unreadable
+from gpufuse.structure import content_damage, cut_header, file_structure
 
 __all__ = ["Decoder", "VideoFileReader", "open_video_file"]
 
@@ -32,14 +34,9 @@ Decoder: TypeAlias = Literal["software", "nvdec"]
 _CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,h264,hevc,mjpeg,m4v,flv,asf,ogg"
 )
-_INTERVALS_CHECKED = ("matroska,webm", "mpegts", "mpeg", "flv", "asf", "ogg")
-# Codecs where a packet may hold no picture to be shown, or more than one.
-_UNCOUNTED = ("vp8", "vp9", "av1", "mpeg4", "msmpeg4v3", "h263", "wmv1", "wmv2", "wmv3", "vc1", "theora")
-_ENDS_STATED = ("matroska,webm", "flv")  # their duration is the time of the end
-_EMPTY_PACKET = 4  # bytes: a placeholder for a picture that is not there, smaller than any start code
-_ZEROS = bytes(8)
 _FASTEST = 1000  # frames per second
 _MOST_RETRIES = 50
+_MOST_SEEKS = 6
 _AGAIN = "repair or fetch it again"
 
 
@@ -49,14 +46,21 @@ def _tolerance(version: str) -> dict[str, Any]:
 
 
 def open_video_file(
-    path: Path, on_damage: OnDamage, limits: Limits, module: Any = numpy, decoder: Decoder = "software"
+    path: Path,
+    on_damage: OnDamage,
+    limits: Limits,
+    module: Any = numpy,
+    decoder: Decoder = "software",
+    *,
+    on_resize: OnResize = "fail",
+    checksums: bool = False,
 ) -> VideoFileReader:
     """Open a video file; with software where the GPU cannot decode it.
 
     Parameters
     ----------
     path : Path
-    on_damage, limits, module, decoder
+    on_damage, limits, module, decoder, on_resize, checksums
         As in `gpufuse.video.open_clip`.
 
     Returns
@@ -71,13 +75,23 @@ def open_video_file(
     reason = ""
     if decoder == "nvdec":
         try:
-            return VideoFileReader(path, on_damage, limits, module, decoder)
+            return VideoFileReader(
+                path, on_damage, limits, module, decoder, on_resize=on_resize, checksums=checksums
+            )
         except Exception as error:  # a codec, a profile, a size that the GPU does not know; or a bad file
             reason = _reason(error.__cause__ or error)
-    reader = VideoFileReader(path, on_damage, limits, module)
+    reader = VideoFileReader(path, on_damage, limits, module, on_resize=on_resize, checksums=checksums)
     if reason:
         reader.decoder = f"software (NVDEC: {reason})"
     return reader
+
+
+class _Picture(NamedTuple):
+    """A decoded picture that waits to be taken."""
+
+    pts: int
+    frame: Any
+    key: bool
 
 
 class VideoFileReader(ClipReader):
@@ -90,15 +104,22 @@ class VideoFileReader(ClipReader):
         limits: Limits,
         module: Any = numpy,
         decoder: Decoder = "software",
+        *,
+        on_resize: OnResize = "fail",
+        checksums: bool = False,
     ) -> None:
-        super().__init__(path.name, on_damage, limits, module)
+        super().__init__(path.name, on_damage, limits, module, on_resize=on_resize, checksums=checksums)
         self._on_gpu = decoder == "nvdec"
         self.decoder = "NVDEC" if self._on_gpu else "software"
         self._path = path
-        self._ready: deque[tuple[int, Any]] = deque()
+        self._ready: deque[_Picture] = deque()
         self._container: Any = None
         self._unread: frozenset[str] = frozenset()
         self._ended = False
+        try:
+            self._watched = [(path, FileState.of(path))]
+        except OSError as error:
+            raise unreadable(path, error) from error
         self._log = log_level()
         self._log.__enter__()
         self._log_open = True
@@ -123,11 +144,15 @@ class VideoFileReader(ClipReader):
         import av
         import av.logging
 
+        # Decoders count the picture padded by up to 63 each way, with sides up to 65536; `_accept` is exact.
+        pixels = self._limits.max_pixels
+        most = {"max_pixels": str(pixels + pixels // 1024 + 64 * 65536)}
         with av.logging.Capture() as lines:
             try:
                 self._container = av.open(
                     "file:" + os.path.abspath(self._path),
-                    options={"protocol_whitelist": "file", "format_whitelist": _CONTAINERS},
+                    # Pictures are decoded while a file is opened already.
+                    options={"protocol_whitelist": "file", "format_whitelist": _CONTAINERS, **most},
                     hwaccel=nvdec_acceleration() if self._on_gpu else None,
                     **_tolerance(av.__version__),
                 )
@@ -157,24 +182,18 @@ class VideoFileReader(ClipReader):
         )
         self._check_size(context.width, context.height)
         context.thread_count = 1
-        # Decoders count the padded picture; the exact check is in `_accept`.
-        context.options = {"max_pixels": str(2 * self._limits.max_pixels + 65536)}
-        self._format = self._container.format.name
+        context.options = most
         self._codec = context.codec.canonical_name
         self.has_audio = bool(self._container.streams.audio)
         rate = Fraction(stream.average_rate or stream.guessed_rate or stream.base_rate or 0)
         self.rate = rate if 0 < rate <= _FASTEST else Fraction(25)  # else the clock's tick, not a rate
-        # H.264 and HEVC break up runs of zeros; where lengths separate their units, none are left.
-        self._zeros_forbidden = self._codec in ("h264", "hevc") and (context.extradata or b"")[:1] == b"\x01"
+        self._format = self._container.format.name
         self._untimed = self._format in ELEMENTARY
         self.time_base = 1 / self.rate if self._untimed else Fraction(stream.time_base)
-        self.sample_aspect = Fraction(context.sample_aspect_ratio or 1) or Fraction(1)
-        self._times = FrameTimes(self.time_base)
-        self._is_mov = self._format.startswith("mov")
-        self._stated_seconds = self._read_duration()
-        self.frame_count_hint = self._count_hint()
-        if self._is_mov:  # elsewhere these are guesses, or count from another start
-            self._check_limits(self.frame_count_hint, self._stated_seconds)
+        self._stated = Statement.of(self._container, stream, self.time_base, self.rate)
+        self.frame_count_hint = self._stated.count_hint(self._container, stream)
+        if self._stated.is_mov:  # elsewhere these are guesses, or count from another start
+            self._check_limits(self.frame_count_hint, self._stated.seconds)
         self._record.log_lines(lines, self._unread)
         if wrong := file_structure(os.path.abspath(self._path), self._format):
             self._record.report(*wrong)
@@ -199,41 +218,29 @@ class VideoFileReader(ClipReader):
                 f"found {width}x{height}; scale it down or raise the limit"
             )
 
-    def _read_duration(self) -> Fraction | None:
-        """Seconds from the first picture to the end, as the file states them."""
-        stream, container = self._stream, self._container
-        if self._untimed or self._format in ("mpegts", "mpeg"):  # nothing stated, FFmpeg would only estimate
-            return None
-        if stream.duration:
-            return Fraction(stream.duration * stream.time_base)
-        return Fraction(container.duration, 1_000_000) if container.duration else None
-
-    def _count_hint(self) -> int | None:
-        count, container = int(self._stream.frames), self._container
-        if not count and container.duration and self._stream.average_rate:
-            start = (container.start_time or 0) if self._format in _ENDS_STATED else 0
-            count = max(1, round(Fraction(container.duration - start, 1_000_000) * self.rate))
-        return count or None
-
     def _start(self) -> None:
         """Decode the first picture: only it tells the true size, the rotation and the format."""
         self._size: tuple[int, int] | None = None
-        self._packet_count = self._shown_packets = self._decoded = 0
-        self._ticks: tuple[int, int] | None = None  # decoding times of the first and last packet
-        self._interlaced = False
-        self._last_end: Fraction | None = None  # of any stream
-        self._shown_until = -(1 << 63)  # end of the last picture, where the file states it
-        self._other_step = Fraction(0)  # longest packet of sound, in seconds
+        self._origin: int | None = None  # time of the clip's first picture
+        self._books = Books(self._stated, self._record)
         self._retries = 0
+        self._seeking = self._jumped = self._in_step = False
         if not self._fill():
             raise InputError(f"{self.name}: expected at least one frame, found none; {_AGAIN}")
-        frame = self._ready[0][1]
+        frame = self._ready[0].frame
         if self._on_gpu:
             self._check_on_gpu(frame)
-        self._turns = round(frame.rotation / 90) % 4
         if frame.rotation % 90:
             self.notes.append(f"{self.name}: its rotation by {frame.rotation} degrees is left out")
+        self._begin_part()
+
+    def _begin_part(self) -> None:
+        """Take on the size of the picture that is ready."""
+        frame = self._ready[0].frame
+        self._size = (frame.width, frame.height)
+        self._turns = round(frame.rotation / 90) % 4
         self.width, self.height = frame.width, frame.height
+        self.sample_aspect = Fraction(self._stream.codec_context.sample_aspect_ratio or 1) or Fraction(1)
         if self._turns % 2:
             self.width, self.height = self.height, self.width
             self.sample_aspect = 1 / self.sample_aspect
@@ -256,9 +263,70 @@ class VideoFileReader(ClipReader):
     def _advance(self) -> bool:
         if not self._fill():
             return False
-        pts = self._ready[0][0]
-        assert self._times.first is not None
-        self._check_limits(self.frames_read + 1, (pts - self._times.first) * self.time_base)
+        pts, frame, _ = self._ready[0]
+        if (frame.width, frame.height) != self._size:  # only where the clip is split
+            return False
+        assert self._origin is not None
+        self._check_limits(self.frames_read + 1, (pts - self._origin) * self.time_base)
+        return True
+
+    def _next_part(self) -> bool:
+        if not self._ready:
+            return False
+        self._begin_part()
+        return True
+
+    def _mark(self) -> FrameMark:
+        pts, frame, key = self._ready[0]
+        return FrameMark(pts, key, frame_checksum(frame))
+
+    def _drop(self) -> None:
+        self._ready.popleft()
+
+    def _jump(self, pts: int) -> bool:
+        if self._untimed or self._format == "mpeg":  # without times, or guessed ones that depend on the start
+            return False
+        if self._origin is None or pts <= self._origin:
+            return True
+        back = round(1 / self.time_base)
+        target = pts
+        for _ in range(_MOST_SEEKS):
+            if not self._seek(target):
+                break
+            if self._ready and self._ready[0].pts <= pts:
+                return True
+            target -= back  # the index led behind the time: some know times of decoding only
+            back *= 4
+        self._reopen()
+        return False
+
+    def _reopen(self) -> None:
+        self._container.close()
+        self._ready.clear()
+        self.notes.clear()
+        self._scaled.clear()
+        self._ended = False
+        self._open()
+        self._start()
+
+    def _seek(self, target: int) -> bool:
+        import av.error
+        import av.logging
+
+        self._ready.clear()
+        self._forget_scaled()
+        try:
+            with av.logging.Capture():  # not about the frames that are wanted
+                self._container.seek(target, stream=self._stream)
+        except (av.error.FFmpegError, OverflowError):
+            return False
+        self._packets = self._container.demux(*self._streams)
+        self._books = Books(self._stated, self._record)
+        self._retries = 0
+        self._ended = False
+        self._seeking = self._jumped = True
+        self._in_step = False
+        self._fill()
         return True
 
     def _fill(self) -> bool:
@@ -272,16 +340,21 @@ class VideoFileReader(ClipReader):
 
         if self._container is None:
             raise ValueError(f"{self.name}: expected an open clip, got a closed one; open it again")
-        at = self._seconds(self._times.last)
+        at = self._books.at(self._books.times.last)
         with av.logging.Capture() as lines:
             packet, frames, failure = self._decode_next()
-        if failure is not None:
-            self._fail(failure, lines, at)
-        self._record.log_lines(lines, self._unread, at=at)
-        if packet is not None:
-            self._count_packet(packet, at)
+        if not self._seeking:
+            if failure is not None:
+                self._fail(failure, lines, at)
+            self._record.log_lines(lines, self._unread, at=at)
+            if packet is not None:
+                shown = packet.stream_index == self._stream.index
+                self._books.count_packet(packet, shown=shown, at=at)
         for frame in frames:
-            self._accept(frame)
+            # After a jump, what precedes the first key frame was decoded without what it builds on.
+            if not self._seeking or frame.key_frame:
+                self._seeking = False
+                self._accept(frame)
         if self._ended:
             self._settle()
 
@@ -291,6 +364,9 @@ class VideoFileReader(ClipReader):
             packet = next(self._packets)
             if packet.stream_index != self._stream.index:
                 return packet, [], None
+            if self._seeking and not (self._in_step or packet.is_keyframe):
+                return packet, [], None
+            self._in_step = True
             return packet, packet.decode(), None
         except StopIteration:
             self._ended = True
@@ -307,7 +383,8 @@ class VideoFileReader(ClipReader):
         if self._on_gpu and isinstance(failure, MemoryError):
             raise failure  # the clip is not to blame
         text = " ".join(line[2] for line in lines)
-        if "max_pixels" in text or "picture size" in text.lower():
+        # Later it is one picture whose header is wrong.
+        if self._origin is None and ("max_pixels" in text or "picture size" in text.lower()):
             size = re.search(r"[Pp]icture size (\d+x\d+)", text)
             raise LimitError(
                 f"{self.name}: expected at most {self._limits.max_pixels} pixels a frame, "
@@ -315,39 +392,16 @@ class VideoFileReader(ClipReader):
             ) from failure
         self._record.report("sound video data", f"'{_reason(failure)}'", at=at, cause=failure)
 
-    def _count_packet(self, packet: Any, at: str) -> None:
-        if packet.size == 0:
-            return
-        if packet.pts is not None and packet.time_base:
-            end = (packet.pts + (packet.duration or 0)) * packet.time_base
-            if packet.stream_index != self._stream.index and self._last_end is not None:
-                self._other_step = max(self._other_step, min(end - self._last_end, Fraction(1, 2)))
-            self._last_end = end if self._last_end is None else max(self._last_end, end)
-        if packet.stream_index != self._stream.index:
-            return
-        if packet.pts is not None and packet.duration:
-            self._shown_until = max(self._shown_until, packet.pts + packet.duration)
-        self._packet_count += 1
-        if packet.dts is not None:
-            self._ticks = (self._ticks[0] if self._ticks else packet.dts, packet.dts)
-        is_placeholder = self._format == "avi" and packet.size < _EMPTY_PACKET
-        self._shown_packets += not (packet.is_discard or is_placeholder)
-        if self._zeros_forbidden and _ZEROS in bytes(packet).rstrip(b"\0"):
-            self._record.report("sound video data", "a run of zeros where none can be", at=at)
-        if packet.is_corrupt:
-            self._record.report("sound video data", "a packet marked as corrupt", at=at)
-
     def _accept(self, frame: Any) -> None:
         """Check a decoded picture and queue it, or leave it out."""
-        self._decoded += 1
-        self._interlaced |= frame.interlaced_frame
+        self._books.count_picture(frame)
         pts = self._time_of(frame)
-        at = self._seconds(pts)
+        at = self._books.at(pts)
         size = (frame.width, frame.height)
         self._check_size(*size)
         if self._size is None:
-            self._size = size
-        if size != self._size:
+            self._size, self._origin = size, pts
+        if size != self._size and self._on_resize == "fail":
             self._record.report(
                 f"pictures of one size, {self._size[0]}x{self._size[1]}",
                 f"the size changed to {size[0]}x{size[1]}", at=at,
@@ -355,36 +409,41 @@ class VideoFileReader(ClipReader):
             return
         if frame.is_corrupt:
             self._record.report("sound pictures", "one marked as corrupt", at=at)
-        if not self._times.add(pts):
+        if not self._books.times.add(pts):
             self._record.report("frame times that increase", "one that does not", at=at)
             return
-        self._ready.append((pts, frame))
+        key = bool(frame.key_frame)
+        if size != self._size and self._on_resize == "scale":
+            frame = scaled_frame(frame, self._size)
+            self._note_scaled(size, at)
+        self._ready.append(_Picture(pts, frame, key))
 
     def _time_of(self, frame: Any) -> int:
         if self._untimed:
-            return self._times.count
+            return self._books.times.count
         # AVI has times in decoding order only; with one thread they are those of the pictures too.
         pts: int | None = frame.dts if self._format == "avi" else frame.pts
         if pts is None:
-            last = self._times.last
-            pts = 0 if last is None else last + (self._times.interval or 1)
+            last = self._books.times.last
+            pts = 0 if last is None else last + (self._books.times.interval or 1)
             if self._format != "avi":
-                self._record.report("a time for every frame", "one without", at=self._seconds(last))
+                self._record.report("a time for every frame", "one without", at=self._books.at(last))
         return pts
 
-    def _seconds(self, pts: int | None) -> str:
-        return "0.00 s" if pts is None else f"{float(pts * self.time_base):.2f} s"
-
     def _take(self, out: Array) -> int:
-        pts, frame = self._ready.popleft()
+        pts, frame, _ = self._ready.popleft()
         try:
             self._convert(frame, out)
         except GpufuseError:
             raise
         except Exception as error:
+            from av.error import FFmpegError
+
+            if isinstance(error, MemoryError) and not isinstance(error, FFmpegError):
+                raise  # the clip is not to blame
             raise DamagedInputError(
                 f"{self.name}: expected a readable picture, found '{_reason(error)}' "
-                f"at {self._seconds(pts)}; {_AGAIN}"
+                f"at {self._books.at(pts)}; {_AGAIN}"
             ) from error
         return pts
 
@@ -396,77 +455,19 @@ class VideoFileReader(ClipReader):
         else:
             frame_to_levels(frame, out, self._codec, self.name)
 
-    # -- the books -------------------------------------------------------------------------------
+    # -- the end ---------------------------------------------------------------------------------
 
     def _settle(self) -> None:
-        """At the end of the clip, compare what was stated with what was found."""
-        record, times = self._record, self._times
-        if times.first is None or times.last is None:
+        self.check_unchanged()
+        if self._jumped:
             return
-        interval = times.interval * self.time_base or 1 / self.rate
-        found = times.count
-        seconds = (times.last - times.first) * self.time_base + interval
-        # A trimmed MP4 counts pictures in its header that are not to be shown; its index does not, and
-        # that of a fragmented one is complete only now.
-        stated = len(self._stream.index_entries) if self._is_mov else self._stream.frames
-        packets = self._packet_count
-        if self._format == "avi" and self._ticks:
-            # It counts clock ticks; those without a picture are left out by FFmpeg or are tiny packets.
-            packets = self._ticks[1] - self._ticks[0] + 1
-        missing = self._missing_seconds(interval)
-        if stated > 1 and packets != stated:
-            record.report(f"{stated} frames", f"{packets}")
-        elif missing is not None and missing > 1.5 * max(interval, self._other_step):
-            whole = seconds + missing
-            record.report(
-                f"about {round(whole / interval)} frames ({float(whole):.2f} s)",
-                f"{found}: the clip ends {float(missing):.2f} s early",
-            )
-        # MP4 writers state the length by decoding times, which uneven frames may outlast.
-        elif missing is not None and missing < -1.5 * interval and times.regular:
-            record.report(
-                f"about {float(seconds + missing):.2f} s",
-                f"{float(seconds):.2f} s: frames are there twice, or their times are wrong",
-            )
-        if self._codec not in _UNCOUNTED and not self._interlaced and self._decoded != self._shown_packets:
-            record.report(f"{self._shown_packets} decoded frames", f"{self._decoded}")
-        self._settle_gaps()
-        if self._interlaced:
-            self.notes.append(f"{self.name}: it is interlaced; frames are taken as they are")
-
-    def _missing_seconds(self, interval: Fraction) -> Fraction | None:
-        """Stated end minus the end found, in seconds."""
-        if self._stated_seconds is None or self._times.first is None or self._times.last is None:
-            return None
-        if self._format == "avi" and self._stream.frames:  # its length is its count, checked already
-            return None
-        end = self._times.last * self.time_base + interval
-        if self._is_mov:  # which states how long each picture is shown
-            end = max(self._shown_until, self._times.last + 1) * self.time_base
-        start = self._times.first * self.time_base
-        if self._format in _ENDS_STATED:
-            end = max(end, self._last_end or end)
-            start = Fraction(0)
-        elif not self._stream.duration:
-            end = max(end, self._last_end or end)
-        return self._stated_seconds - (end - start)
-
-    def _settle_gaps(self) -> None:
-        gaps = self._times.gaps()
-        if not gaps:
-            return
-        start, stop = gaps[0]
-        count = f"{len(gaps)} gap{'s' * (len(gaps) > 1)}"
-        length = float((stop - start) * self.time_base)
-        if self._times.regular and self._format in _INTERVALS_CHECKED:
-            self._record.report(
-                "frames at regular times", f"{count}, the first of {length:.2f} s", at=self._seconds(start)
-            )
-        elif self._times.regular:
-            self.notes.append(
-                f"{self.name}: {count} in its frame times, the first of {length:.2f} s "
-                f"at {self._seconds(start)}"
-            )
+        self.notes += [f"{self.name}: {note}" for note in self._books.settle(self._stream)]
+        try:
+            wrong = content_damage(os.path.abspath(self._path), self._format, self._stream.id)
+        except OSError as error:
+            wrong = "a file that can be read again", f"'{_reason(error)}'"
+        if wrong:
+            self._record.report(*wrong)
 
     def close(self) -> None:
         """Release the file; safe to call again."""

@@ -15,8 +15,10 @@ import numpy
 
 from gpufuse.arrays import Array, array_module
 from gpufuse.colour import default_matrix, levels_to_yuv
+from gpufuse.digests import frame_digest
 from gpufuse.errors import ConfigError, GpufuseError, OutputError
 from gpufuse.output import OutputFile, check_output, output_error
+from gpufuse.sink import Sink
 
 __all__ = ["ClipWriter", "Source", "check_clip_output"]
 
@@ -26,6 +28,7 @@ Source: TypeAlias = Literal["levels", "codes", "surfaces"]
 _MUXERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 _MATRIX_TAG = {"bt709": 1, "bt601": 6}
 _LIMITED_RANGE = 1
+_BUFFER = 1 << 18  # bytes that FFmpeg collects before it writes
 _ROW_ALIGNMENT = 256  # bytes; NVENC refuses rows that are no multiples of 4
 
 
@@ -84,18 +87,23 @@ class ClipWriter:
     source : {"levels", "codes", "surfaces"}
         What will be given: `write_chunk` takes levels, `write_codes` the others. Surfaces are encoded by the GPU
         (NVENC), at about the same quality; their sides must be even.
+    threads : int, optional
+        Of x264; by default as many as it finds useful. An encoder on the GPU has none.
+    shift : int, optional
+        Added to all times. By default 0, or what makes the first time 0 where it is negative, which no container
+        holds.
 
     Attributes
     ----------
     path : Path
     frames_written : int
     shift : int
-        Added to all times; not 0 only where the first one was negative, which no container holds.
+        What is added to all times, known from the first frame on.
 
     Raises
     ------
     ConfigError
-        For a size, rate, time base or quality that is none.
+        For a size, rate, time base, quality or number of threads that is none.
     OutputError
         If the file exists or cannot be written.
 
@@ -117,6 +125,8 @@ class ClipWriter:
         preset: str = "veryfast",
         sample_aspect: Fraction = Fraction(1),
         source: Source = "levels",
+        threads: int | None = None,
+        shift: int | None = None,
     ) -> None:
         if min(width, height) < 1:
             raise ConfigError(f"size: expected at least 1x1, got {width}x{height}; give positive sides")
@@ -126,6 +136,8 @@ class ClipWriter:
             )
         if not 0 <= crf <= 51:
             raise ConfigError(f"crf: expected 0 to 51, got {crf}; 18 looks like the original")
+        if threads is not None and threads < 1:
+            raise ConfigError(f"threads: expected at least 1, got {threads}; leave it out for the default")
         odd = bool(width % 2 or height % 2)
         if source == "surfaces" and odd:
             raise ConfigError(
@@ -136,32 +148,37 @@ class ClipWriter:
         self.width, self.height = width, height
         self.time_base = Fraction(time_base)
         self.frames_written = 0
-        self.shift = 0
+        self.shift = shift or 0
+        self._shift_is_given = shift is not None
         self._matrix = default_matrix(height)
         self._source = source
         self._format = "yuv444p" if odd else ("yuv420p" if source == "levels" else "nv12")
         self._duration = max(1, round(1 / (Fraction(rate) * self.time_base)))
         self._last: int | None = None
         self._packets = 0
+        self._digests = bytearray()
         self._container: Any = None
+        self._sink: Sink | None = None
         self._surfaces: _Surfaces | None = None
         self._output = OutputFile(path, overwrite=overwrite)
         try:
             with _log_caught():
-                self._open(Fraction(rate), crf, preset, sample_aspect)
+                self._open(Fraction(rate), crf, preset, sample_aspect, threads)
         except BaseException as error:
             self.discard()
             self._raise(error, "to start the encoder")
 
-    def _open(self, rate: Fraction, crf: int, preset: str, sample_aspect: Fraction) -> None:
+    def _open(
+        self, rate: Fraction, crf: int, preset: str, sample_aspect: Fraction, threads: int | None
+    ) -> None:
         import av
 
         muxer = _MUXERS[self.path.suffix.lower()]
-        # Or the time of the first frame is rounded to milliseconds.
-        options = {} if muxer == "matroska" else {"movie_timescale": str(self.time_base.denominator)}
-        self._container = av.open(
-            "file:" + str(self._output.part.absolute()), "w", format=muxer, options=options
-        )
+        options = {"flush_packets": "0"}  # or each frame is a write of its own
+        if muxer != "matroska":  # or the time of the first frame is rounded to milliseconds
+            options["movie_timescale"] = str(self.time_base.denominator)
+        self._sink = Sink(self._output.part)
+        self._container = av.open(self._sink, "w", format=muxer, options=options, buffer_size=_BUFFER)
         on_gpu = self._source == "surfaces"
         stream: Any = self._container.add_stream("h264_nvenc" if on_gpu else "libx264", rate=rate)
         stream.width, stream.height = self.width, self.height
@@ -174,11 +191,22 @@ class ClipWriter:
         if on_gpu:  # constant quality too, whose scale lies about three above
             context.options = {"preset": "p4", "rc": "vbr", "cq": str(min(51, crf + 3)), "b": "0"}
         context.colorspace, context.color_range = _MATRIX_TAG[self._matrix], _LIMITED_RANGE
+        if threads is not None and not on_gpu:
+            context.thread_count = threads
         if sample_aspect != 1:
             context.sample_aspect_ratio = sample_aspect
         self._stream = stream
         if not on_gpu:  # an encoder on the GPU opens with the first frame, whose memory it takes
             context.open()
+
+    @property
+    def digests(self) -> bytes:
+        """Digests of the frames written so far, one after the other; none where the GPU encodes.
+
+        See `gpufuse.digests.frame_digest`: they are of the codes before encoding, so that they do not depend on
+        the encoder, nor on whether NV12 or planes were given. `gpufuse.digests.frames_digest` makes one of many.
+        """
+        return bytes(self._digests)
 
     def write_chunk(self, levels: numpy.ndarray, pts: Sequence[int]) -> None:
         """Write successive frames.
@@ -240,9 +268,15 @@ class ClipWriter:
             raise ValueError(f"{self.path.name}: expected an open writer, got a closed one; make a new one")
         for content, time in zip(frames, pts, strict=True):
             if self._last is None:
-                self.shift = max(0, -int(time))
+                if not self._shift_is_given:
+                    self.shift = max(0, -int(time))
             elif time <= self._last:
                 raise ValueError(f"pts: expected increasing times, got {time} after {self._last}; sort them")
+            if time + self.shift < 0:
+                raise ValueError(
+                    f"shift: expected one that leaves no time below 0, got {self.shift} for {time}; "
+                    "leave it out, or give a larger one"
+                )
             self._last = int(time)
             try:
                 self._encode(made(content), int(time))
@@ -264,6 +298,7 @@ class ClipWriter:
     def _frame_of_levels(self, levels: numpy.ndarray) -> Any:
         frame, planes = self._empty_frame()
         levels_to_yuv(levels, planes, self._matrix)
+        self._add_digest(planes)
         return frame
 
     def _frame_of_codes(self, codes: numpy.ndarray) -> Any:
@@ -271,7 +306,18 @@ class ClipWriter:
         sources = (codes[: self.height], codes[self.height :]) if codes.ndim == 2 else codes
         for plane, source in zip(planes, sources, strict=True):
             plane[:, : self.width] = source
+        self._add_digest(planes)
         return frame
+
+    def _add_digest(self, planes: list[numpy.ndarray]) -> None:
+        if self._format == "nv12":
+            luma, pairs = (plane[:, : self.width] for plane in planes)
+            blue, red = pairs[:, 0::2], pairs[:, 1::2]
+        else:
+            halved = self._format == "yuv420p"
+            width = self.width // 2 if halved else self.width
+            luma, blue, red = planes[0][:, : self.width], planes[1][:, :width], planes[2][:, :width]
+        self._digests += frame_digest(luma, blue, red)
 
     def _frame_of_surface(self, codes: Array) -> Any:
         with codes.device:  # whose context FFmpeg takes for its own
@@ -291,7 +337,12 @@ class ClipWriter:
         for packet in packets:
             packet.duration = packet.duration or self._duration
             self._container.mux_one(packet)
+            self._check_sink()
             self._packets += 1
+
+    def _check_sink(self) -> None:
+        if self._sink is not None:
+            self._sink.check()
 
     def close(self) -> None:
         """Finish the file, check it, and give it its name; safe to call again.
@@ -310,6 +361,8 @@ class ClipWriter:
                     self._mux(self._stream.encode(None))
                 self._container.close()
             self._container = None
+            self._check_sink()
+            self._close_sink()
             self._verify()
             self._output.commit()
         except BaseException as error:
@@ -335,12 +388,20 @@ class ClipWriter:
     def discard(self) -> None:
         """Give up: remove the part file. Nothing happens after `close`."""
         container, self._container = self._container, None
+        with contextlib.suppress(OSError):  # the file is thrown away
+            self._close_sink()
         if container is not None:
-            with _log_caught(), contextlib.suppress(Exception):  # the file is thrown away
+            with _log_caught(), contextlib.suppress(Exception):
                 container.close()
         self._output.discard()
 
+    def _close_sink(self) -> None:
+        if self._sink is not None:
+            self._sink.close()
+
     def _raise(self, error: BaseException, task: str) -> None:
+        if self._sink is not None and self._sink.error is not None and isinstance(error, Exception):
+            error = self._sink.error  # what lies behind the one that FFmpeg made of it
         if isinstance(error, GpufuseError) or not isinstance(error, Exception):
             raise error
         if isinstance(error, OSError):

@@ -125,7 +125,6 @@ def test_the_transform_of_scipy_is_ours(inputs: Path) -> None:
     numpy.testing.assert_allclose(ours, plain, atol=1e-2)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", every("poisson", apart=True))
 def test_fpie_reaches_the_residual_of_ours_and_is_judged_by_its_own_problem(name: str, inputs: Path) -> None:
     _need(competitor("poisson", name))
@@ -178,7 +177,6 @@ def test_each_filter_returns_the_clip_with_less_noise(name: str, inputs: Path) -
     assert again.strength == found["strength"]  # what was found at a smaller size stays
 
 
-@pytest.mark.slow
 def test_itk_differs_from_ours_by_the_pixel_itself_only(inputs: Path) -> None:
     _need(competitor("denoise", "ITK bilateral"))
     most, mean, gain = outside(
@@ -246,7 +244,6 @@ def _first_frame(path: Path) -> numpy.ndarray:
         return next(container.decode(video=0)).to_ndarray(format="rgb24").astype(float)
 
 
-@pytest.mark.slow
 def test_fpie_video_counts_only_what_it_made(inputs: Path) -> None:
     _need(competitor("job", "fpie video, numba"))
     units, settings, figures, slow = outside(

@@ -13,7 +13,7 @@ import pytest
 from conftest import emulated
 from tolerances import DEVICE_EQUAL
 
-from gpufuse import delivery, enhance, hardware, transfers, videofile, writer
+from gpufuse import clipjob, delivery, enhance, hardware, transfers, videofile, writer
 from gpufuse.colour import levels_to_nv12
 from gpufuse.decoded import frame_to_levels
 from gpufuse.errors import ConfigError, DamagedInputError, DeviceError, InputError
@@ -40,7 +40,7 @@ def asked_anew():
 def no_coders(monkeypatch):
     """No video hardware: decoding and encoding are FFmpeg's, whatever this machine has."""
     monkeypatch.setattr(enhance, "nvdec_obstacle", lambda: "no decoder here")
-    monkeypatch.setattr(enhance, "nvenc_obstacle", lambda *size: "no encoder here")
+    monkeypatch.setattr(clipjob, "nvenc_obstacle", lambda *size: "no encoder here")
 
 
 def write_clip(path, images, rate=25, **options):
@@ -168,13 +168,13 @@ def test_nothing_but_the_codes_is_copied_to_the_host(
             begin(download, array, stream)
 
     monkeypatch.setattr(transfers.Download, "__init__", permitted)
-    run = enhance._ClipJob.run
+    run = clipjob.ClipJob.run
 
     def run_without_copies(job, progress):
         with no_host_copy():
             return run(job, progress)
 
-    monkeypatch.setattr(enhance._ClipJob, "run", run_without_copies)
+    monkeypatch.setattr(clipjob.ClipJob, "run", run_without_copies)
     assert enhance.enhance(night, day, tmp_path / "out.mp4", device="cuda").frames == 14
 
 

@@ -14,9 +14,12 @@ from types import ModuleType
 
 import numpy
 import pytest
+from archive import make_archive
 from PIL import Image
 
 import gpufuse
+import gpufuse.batch
+from gpufuse.batch.lists import COLUMNS, read_list
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -29,7 +32,8 @@ CONTRACT = [
     "denoise.susan3d", "gradients.gradient", "gradients.divergence", "importance.static_importance",
     "importance.dynamic_importance", "importance.motion_masks", "importance.temporal_mean",
     "mixing.mix_gradients", "poisson.solve", "normalise.fit_affine", "baselines.average", "baselines.maximum",
-    "baselines.blend", "baselines.substitute", "report.sheet", "report.truth_figures",
+    "baselines.blend", "baselines.substitute", "report.sheet", "report.truth_figures", "batch.run", "batch.dry_run",
+    "batch.verify_folder", "batch.read_manifest",
 ]  # fmt: skip
 
 
@@ -102,7 +106,6 @@ def test_pictures_are_small() -> None:
     assert sum(sizes) < 1_500_000
 
 
-@pytest.mark.slow
 def test_a_picture_is_what_the_script_makes(tmp_path: Path) -> None:
     script = module(DOCS / "make_pictures.py")
     script.SIZE["frames"] = script.FRAME + 1  # a shorter clip is the beginning of a longer one
@@ -133,8 +136,10 @@ def test_the_interface_is_on_a_page(name: str) -> None:
 def attribute(name: str) -> object:
     """What a dotted name below the package stands for."""
     value: object = gpufuse
+    path = "gpufuse"
     for part in filter(None, name.split(".")):
-        value = getattr(value, part) if hasattr(value, part) else importlib.import_module(f"gpufuse.{part}")
+        path += f".{part}"
+        value = getattr(value, part) if hasattr(value, part) else importlib.import_module(path)
     return value
 
 
@@ -167,7 +172,7 @@ def test_every_command_is_on_its_page(hooks: ModuleType) -> None:
 
 def test_exit_codes_are_complete(hooks: ModuleType) -> None:
     codes = re.findall(r"^\| (\d+) \|", hooks.exit_codes(), flags=re.MULTILINE)
-    assert [int(code) for code in codes] == [0, 1, 2, 3, 4, 5, 6, 7, 8, 130]
+    assert [int(code) for code in codes] == [0, 1, 2, 3, 4, 5, 6, 7, 8, 11, 130, 143]
 
 
 def test_nothing_is_left_to_expand(hooks: ModuleType) -> None:
@@ -182,6 +187,38 @@ def fenced(page: str, language: str) -> list[str]:
 def test_the_python_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
     exec(compile(fenced("programming.md", "python")[0], "programming.md", "exec"), {})
     assert capsys.readouterr().out == "(240, 320, 3) uint8\n" * 4
+
+
+def test_the_example_of_a_batch_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_archive(tmp_path, cameras=1, clips=1)
+    (tmp_path / "days" / "cam0.png").rename(tmp_path / "days" / "bridge.png")
+    (tmp_path / "archive" / "bridge").mkdir(parents=True)
+    (tmp_path / "nights" / "cam0" / "0.mp4").rename(tmp_path / "archive" / "bridge" / "2026-01-01.mp4")
+    monkeypatch.chdir(tmp_path)
+    (example,) = (code for code in fenced("programming.md", "python") if "gpufuse.batch.run" in code)
+    exec(compile(example, "programming.md", "exec"), {"gpufuse": gpufuse})
+    out = capsys.readouterr().out
+    assert "1 of 1 clips done (1 in this run), 0 failed; 9 frames" in out
+    assert out.endswith("\n()\n")  # no problems
+
+
+def test_the_lists_of_an_archive_are_read(tmp_path: Path) -> None:
+    for kind, count in (("csv", 3), ("toml", 2)):
+        (text_of_list,) = fenced("archive.md", kind)
+        path = tmp_path / f"clips.{kind}"
+        path.write_text(text_of_list, encoding="utf-8")
+        assert len(read_list(path).rows) == count
+    columns = re.findall(r"^\| `(\w+)` \|", text("archive.md").partition("| column |")[2], flags=re.MULTILINE)
+    assert tuple(columns[: len(COLUMNS)]) == COLUMNS
+
+
+def test_every_field_of_a_manifest_is_explained() -> None:
+    page = text("archive.md").partition("| field |")[2]
+    explained = set(re.findall(r"`(\w+)`", re.sub(r"^\| (.*?) \|.*$", r"\1", page, flags=re.MULTILINE)))
+    fields = {field.name for field in dataclasses.fields(gpufuse.batch.Manifest)} - {"name", "format"}
+    assert fields | {"check"} <= explained
 
 
 def test_the_toml_examples_are_read(tmp_path: Path) -> None:
@@ -219,7 +256,6 @@ def test_equations_become_mathml(hooks: ModuleType) -> None:
 # The site
 
 
-@pytest.mark.slow
 def test_the_site_builds_and_asks_no_other_host(tmp_path: Path) -> None:
     for name in ("mkdocs", "material", "mkdocstrings", "latex2mathml"):
         pytest.importorskip(name, reason="pip install -e '.[docs]' brings it")

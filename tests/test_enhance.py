@@ -8,14 +8,18 @@ import sys
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
+import av
 import numpy
 import pytest
 
 import gpufuse
+from gpufuse.alignment import Alignment
+from gpufuse.areas import Area
 from gpufuse.device import select_device
-from gpufuse.enhance import day_plate, default_output, enhance
-from gpufuse.errors import ConfigError, DeviceError, OutputError
+from gpufuse.enhance import aligned_plate, day_plate, default_output, enhance
+from gpufuse.errors import ConfigError, DamagedInputError, DeviceError, OutputError, PairError
 from gpufuse.video import ClipWriter, open_clip, write_still
 
 
@@ -148,6 +152,152 @@ def test_outputs_need_names_of_their_own(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["day.png", "night.mp4"]
 
 
+def test_the_report_tells_what_was_read_and_made(tmp_path: Path) -> None:
+    with ClipWriter(tmp_path / "night.mp4", 30, 20, Fraction(1, 50), 25) as clip:
+        clip.write_chunk(numpy.full((4, 3, 20, 30), 20, numpy.float32), [5, 7, 9, 13])
+    write_still(tmp_path / "day.png", day_picture(20, 30))
+    report = enhance(tmp_path / "night.mp4", tmp_path / "day.png")
+    assert (report.frames_in, report.frames, report.video_size) == (4, 4, (30, 20))
+    assert (report.first_time, report.last_time) == (0.1, 0.26)
+    assert len(report.digest) == 32
+    plate = day_plate(tmp_path / "day.png")
+    for number, count in enumerate((1, 2)):
+        again = enhance(
+            tmp_path / "night.mp4", None, tmp_path / f"{number}.mp4", plate=plate, threads=count, chunk=count
+        )
+        assert again.digest == report.digest
+    still = enhance(tmp_path / "day.png", tmp_path / "day.png", tmp_path / "out.png")
+    assert (still.frames_in, still.video_size, still.digest) == (1, (30, 20), "")
+    assert (still.first_time, still.last_time) == (None, None)
+    with pytest.raises(ConfigError, match="day: expected a picture, a clip or a plate, got none; name one"):
+        enhance(tmp_path / "night.mp4", None, tmp_path / "none.mp4")
+
+
+def write_sizes(path: Path, *sizes: tuple[int, int]) -> Path:
+    """Ten frames of each size, (height, width), one after the other in an elementary stream."""
+    for height, width in sizes:
+        with av.open(str(path.with_suffix(".one")), "w", format="h264") as output:
+            stream: Any = output.add_stream("libx264", rate=25, options={"bf": "0"})
+            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+            for k in range(10):
+                pixels = numpy.full((height, width, 3), 20 + 5 * k, numpy.uint8)
+                output.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+            output.mux(stream.encode(None))
+        with path.open("ab") as whole:
+            whole.write(path.with_suffix(".one").read_bytes())
+    path.with_suffix(".one").unlink()
+    return path
+
+
+def test_a_clip_is_split_where_its_size_changes(tmp_path: Path) -> None:
+    night = write_sizes(tmp_path / "night.h264", (36, 48), (48, 64), (36, 48))
+    write_still(tmp_path / "day.png", day_picture(48, 64))
+    with pytest.raises(DamagedInputError, match="size changed to 64x48"):
+        enhance(night, tmp_path / "day.png")
+    corners = [(0, 0), (47, 0), (47, 35), (0, 35)]
+    done: list[int] = []
+    report = enhance(
+        night, tmp_path / "day.png", on_resize="split", compare=True,
+        write_importance=tmp_path / "w.mp4", progress=lambda count, expected: done.append(count),
+        areas=[Area("night", polygon=corners, frames=(12, 14)), Area("night", polygon=corners, seconds=(1, 9))],
+    )  # fmt: skip
+    assert (report.frames, report.frames_in, done[-1]) == (30, 30, 30)
+    assert done == sorted(done)
+    assert [path.name for path in report.extras] == [
+        "night-enhanced-compare.mp4", "w.mp4",
+        "night-enhanced-2.mp4", "night-enhanced-compare-2.mp4", "w-2.mp4",
+        "night-enhanced-3.mp4", "night-enhanced-compare-3.mp4", "w-3.mp4",
+    ]  # fmt: skip
+    assert (report.first_time, report.last_time) == (0, 29 / 25)
+    for number, path in enumerate([report.output, report.extras[2], report.extras[5]]):
+        with open_clip(path) as clip:
+            assert [frame.time * 25 for frame in clip] == list(range(10 * number, 10 * number + 10))
+            assert (clip.width, clip.height) == (64, 48)
+    kept = [decoded(tmp_path / name).min(axis=(1, 2, 3)) > 200 for name in ("w.mp4", "w-2.mp4", "w-3.mp4")]
+    assert [k for k, everywhere in enumerate(numpy.concatenate(kept)) if everywhere] == [
+        12,
+        13,
+        14,
+        *range(25, 30),
+    ]
+
+
+def test_a_clip_is_scaled_where_its_size_changes(tmp_path: Path) -> None:
+    night = write_sizes(tmp_path / "night.h264", (36, 48), (48, 64))
+    write_still(tmp_path / "day.png", day_picture(36, 48))
+    report = enhance(night, tmp_path / "day.png", on_resize="scale")
+    assert (report.frames, report.extras) == (20, ())
+    assert any("64x48" in note for note in report.notes)
+
+
+def test_no_part_stays_when_a_later_one_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    night = write_sizes(tmp_path / "night.h264", (36, 48), (18, 24), (48, 64))
+    write_still(tmp_path / "day.png", day_picture(36, 48))
+    with pytest.raises(PairError, match="expected 64x48 like the night"):
+        enhance(night, tmp_path / "day.png", on_resize="split")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["day.png", "night.h264"]
+    night = write_sizes(tmp_path / "two.h264", (36, 48), (18, 24))
+    close = ClipWriter.close
+
+    def fail_for_the_first(writer: ClipWriter) -> None:
+        if writer.path.name == "o.mp4":
+            assert (tmp_path / "o-2.mp4").exists()
+            writer.discard()
+            raise OutputError("no space")
+        close(writer)
+
+    monkeypatch.setattr(ClipWriter, "close", fail_for_the_first)
+    with pytest.raises(OutputError, match="no space"):
+        enhance(night, tmp_path / "day.png", tmp_path / "o.mp4", on_resize="split")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["day.png", "night.h264", "two.h264"]
+    with pytest.raises(ConfigError, match="on_resize: expected fail, split or scale, got 'crop'; choose one"):
+        enhance(night, tmp_path / "day.png", on_resize="crop")  # type: ignore[arg-type]
+
+
+def scene_picture(left: int) -> numpy.ndarray:
+    blocks = numpy.random.default_rng(3).integers(40, 255, (20, 30, 3)).astype(numpy.uint8)
+    return blocks.repeat(8, 0).repeat(8, 1)[16:136, left : left + 160]
+
+
+def write_scene(path: Path, *lefts: int) -> Path:
+    with ClipWriter(path, 160, 120, Fraction(1, 5), 5, crf=8) as clip:
+        for k, left in enumerate(lefts):
+            levels = numpy.moveaxis(scene_picture(left), -1, 0)[None].astype(numpy.float32) / 4
+            clip.write_chunk(numpy.ascontiguousarray(levels), [k])
+    return path
+
+
+def test_a_day_beside_its_night_is_told_moved_or_refused(tmp_path: Path) -> None:
+    night = write_scene(tmp_path / "night.mp4", *[20] * 4)
+    write_still(tmp_path / "day.png", scene_picture(24))
+    report = enhance(night, tmp_path / "day.png", overwrite=True)
+    assert report.shift is not None
+    assert abs(report.shift.dx + 4) < 0.25
+    assert any("night.mp4: the day lies 4.0 pixels beside the night" in note for note in report.notes)
+    moved = enhance(night, tmp_path / "day.png", overwrite=True, alignment=Alignment(register=True))
+    assert any("was moved into place" in note for note in moved.notes)
+    assert moved.digest != report.digest
+    with pytest.raises(PairError, match="expected the day within 2 pixels of the night"):
+        enhance(night, tmp_path / "day.png", tmp_path / "o.mp4", alignment=Alignment(max_shift=2))
+    assert not (tmp_path / "o.mp4").exists()
+    unseen = enhance(night, tmp_path / "day.png", overwrite=True, alignment=Alignment(max_shift=None))
+    assert (unseen.shift, unseen.notes, unseen.digest) == (None, (), report.digest)
+    plate = aligned_plate(day_plate(tmp_path / "day.png"), night, Alignment(register=True))
+    given = enhance(night, None, overwrite=True, plate=plate)
+    assert (given.digest, given.shift) == (moved.digest, moved.shift)
+    write_still(tmp_path / "dark.png", scene_picture(20) // 4)
+    still = enhance(tmp_path / "dark.png", tmp_path / "day.png", tmp_path / "still.png")
+    assert still.shift is not None
+    assert abs(still.shift.dx + 4) < 0.25
+
+
+def test_a_camera_that_moves_is_told(tmp_path: Path) -> None:
+    night = write_scene(tmp_path / "night.mp4", *[20] * 25, *[31] * 40)
+    write_still(tmp_path / "day.png", scene_picture(20))
+    (note,) = enhance(night, tmp_path / "day.png").notes
+    assert "night.mp4: the camera moved, and the picture with it by 11.0 pixels" in note
+
+
 def test_default_names(tmp_path: Path) -> None:
     (tmp_path / "stills").mkdir()
     write_still(tmp_path / "stills" / "a.png", day_picture(4, 5))
@@ -176,7 +326,6 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
-@pytest.mark.slow
 def test_memory_does_not_grow_with_the_clip(tmp_path: Path) -> None:
     write_still(tmp_path / "day.png", day_picture(240, 320))
     peaks = []

@@ -15,6 +15,7 @@ TABLE = [
     ("PairError", 6, ValueError),
     ("OutputError", 7, OSError),
     ("DeviceError", 8, RuntimeError),
+    ("BatchError", 11, Exception),
 ]
 
 

@@ -37,7 +37,7 @@ def test_ci_runs_the_readmes_test_command() -> None:
 
 
 def test_extras_and_images_exist() -> None:
-    _, _, gpu, container = blocks("bash")
+    _, _, _, gpu, container = blocks("bash")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = re.findall(r"'\.\[(\w+)\]'", gpu)
     assert extras == ["cuda13", "cuda12"]
@@ -52,7 +52,7 @@ def test_every_command_is_in_the_table(capsys: pytest.CaptureFixture[str]) -> No
     with pytest.raises(SystemExit):
         main(["--help"])
     commands = re.findall(r"^    (\w+)\b", capsys.readouterr().out, flags=re.MULTILINE)
-    assert len(commands) == 6
+    assert len(commands) == 8
     for command in commands:
         assert f"| `gpufuse {command}" in README
 

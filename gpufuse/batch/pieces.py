@@ -1,0 +1,268 @@
+"""A long clip in pieces: surveyed once, its segments made anywhere and in any order, joined when all are there.
+
+What lies in the clip's work folder is what a later run goes on with: ``survey.json``, and ``segment-00003.json`` for
+each segment that is done, each written last.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gpufuse.batch.commit import commit, finish_pending, new_token
+from gpufuse.batch.finishing import begin_work, check_inputs, manifest_of, record_inputs, write_sheet
+from gpufuse.batch.manifest import FileRecord, same_file
+from gpufuse.batch.orders import Item, Options, fingerprint
+from gpufuse.batch.plates import KeptPlate
+from gpufuse.batch.tasks import Task
+from gpufuse.batch.workspace import Workspace, read_record, write_record
+from gpufuse.errors import InputError
+from gpufuse.fusion import Look, temporal_reach
+from gpufuse.plate import Plate, aligned_plate
+from gpufuse.registration import Shift
+from gpufuse.segments import SegmentReport, enhance_segment, first_look, join_segments
+from gpufuse.stills import read_still, write_still
+from gpufuse.survey import Segment, Survey, survey
+
+__all__ = ["join", "make_segment", "survey_clip"]
+
+Advance = Callable[[int, int | None], None]
+
+
+@dataclass(frozen=True)
+class _Surveyed:
+    """What is known of a clip once it was surveyed: all that a segment needs."""
+
+    inputs: tuple[FileRecord, ...]
+    survey: Survey
+    look: Look
+    picture: str  # path of the plate, which lies on the night
+    damage: tuple[str, ...]  # of the day
+    notes: tuple[str, ...]  # on the day
+    shift: dict[str, Any] | None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "inputs": [dataclasses.asdict(record) for record in self.inputs],
+            "survey": self.survey.to_json(),
+            "look": dataclasses.asdict(self.look),
+            "picture": self.picture,
+            "damage": list(self.damage),
+            "notes": list(self.notes),
+            "shift": self.shift,
+        }
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> _Surveyed:
+        return cls(
+            tuple(FileRecord(**file) for file in record["inputs"]),
+            Survey.from_json(record["survey"]),
+            Look(**record["look"]),
+            record["picture"],
+            tuple(record["damage"]),
+            tuple(record["notes"]),
+            record["shift"],
+        )
+
+    def plate(self, options: Options) -> Plate:
+        """Read the plate."""
+        shift = None if self.shift is None else Shift(**self.shift)
+        return Plate(read_still(self.picture, max_pixels=options.max_pixels), self.damage, self.notes, shift)
+
+
+def survey_clip(task: Task, advance: Advance) -> dict[str, Any]:
+    """Survey a clip, unless an earlier run has: find its damage, plan its segments, take the first look.
+
+    Parameters
+    ----------
+    task : Task
+    advance : callable
+
+    Returns
+    -------
+    dict
+        ``segments``, ``frames`` and the numbers of the segments that are ``done``; or ``whole`` where the clip is not
+        to be split; or ``finished`` where only names were left to give.
+
+    Raises
+    ------
+    GpufuseError
+    """
+    assert task.item is not None
+    item, options = task.item, task.options
+    workspace = Workspace(Path(task.folder))
+    order = fingerprint(item, options)
+    if finish_pending(workspace, item, order, overwrite=options.overwrite) is not None:
+        return {"finished": True}
+    known = _known(workspace, item, options)
+    if known is None:
+        known = _survey(task, workspace, order, advance)
+    if len(known.survey.segments) == 1:
+        return {"whole": True}
+    segments = known.survey.segments
+    done = [segment.index for segment in segments if _made(workspace, item, segment) is not None]
+    return {
+        "segments": [segment.to_json() for segment in segments],
+        "frames": known.survey.frames,
+        "done": done,
+    }
+
+
+def _known(workspace: Workspace, item: Item, options: Options) -> _Surveyed | None:
+    """What an earlier run has found, if the clip has not changed and the segments are wanted as long."""
+    record = read_record(workspace.work(item) / "survey.json")
+    if record is None or record["seconds"] != options.segment:
+        return None
+    known = _Surveyed.from_json(record)
+    present = all(same_file(file, file.path) for file in known.inputs)
+    return known if present and known.survey.marks.exists() and Path(known.picture).exists() else None
+
+
+def _survey(task: Task, workspace: Workspace, order: dict[str, Any], advance: Advance) -> _Surveyed:
+    assert task.item is not None
+    item, options = task.item, task.options
+    inputs = record_inputs(item.clip, lambda: advance(0, None))
+    begin_work(workspace, item, order)
+    work = workspace.work(item)
+    kept = KeptPlate.from_json(task.details["plate"])
+    plate = aligned_plate(kept.load(options), item.clip, options.alignment, limits=options.limits)
+    picture = kept.picture
+    if options.register:
+        picture = str(work / "plate.png")
+        write_still(picture, plate.pixels, overwrite=True)
+    height, width = plate.pixels.shape[:2]
+    found = survey(
+        item.clip,
+        work / "marks",
+        seconds=options.segment,
+        reach=temporal_reach(item.settings, (height, width)),
+        on_damage=options.on_damage,
+        may_resize=options.on_resize == "scale",
+        limits=options.limits,
+        progress=advance,
+    )
+    look = first_look(
+        item.clip,
+        plate,
+        settings=item.settings,
+        device=options.device,
+        on_damage=options.on_damage,
+        limits=options.limits,
+    )
+    shift = None if plate.shift is None else dataclasses.asdict(plate.shift)
+    known = _Surveyed(inputs, found, look, picture, plate.damage, plate.notes, shift)
+    check_inputs(inputs)
+    # Segments of another plan do not fit any more; their files are told apart by name and forgotten with the folder.
+    write_record(work / "survey.json", known.to_json() | {"seconds": options.segment})
+    return known
+
+
+def _segment_record(workspace: Workspace, item: Item, segment: Segment) -> Path:
+    """Where a segment that is done is described; its frames are in the name, so another plan has other names."""
+    return workspace.work(item) / f"segment-{segment.index:05}-{segment.first}-{segment.stop}.json"
+
+
+def _made(workspace: Workspace, item: Item, segment: Segment) -> SegmentReport | None:
+    """The report of a segment that is done."""
+    record = read_record(_segment_record(workspace, item, segment))
+    if record is None:
+        return None
+    report = SegmentReport.from_json(record)
+    return report if report.output.exists() else None
+
+
+def _surveyed(task: Task, workspace: Workspace) -> _Surveyed:
+    assert task.item is not None
+    known = _known(workspace, task.item, task.options)
+    if known is None:
+        raise InputError(
+            f"{task.subject}: expected the clip as it was surveyed, found it changed; run the batch again"
+        )
+    return known
+
+
+def make_segment(task: Task, advance: Advance) -> dict[str, Any]:
+    """Make one segment.
+
+    Parameters
+    ----------
+    task : Task
+        With ``segment`` among its details.
+    advance : callable
+
+    Returns
+    -------
+    dict
+        ``frames``.
+
+    Raises
+    ------
+    GpufuseError
+    """
+    assert task.item is not None
+    item, options = task.item, task.options
+    workspace = Workspace(Path(task.folder))
+    segment = Segment.from_json(task.details["segment"])
+    made = _made(workspace, item, segment)
+    if made is not None:
+        return {"frames": made.frames}
+    known = _surveyed(task, workspace)
+    record = _segment_record(workspace, item, segment)
+    report = enhance_segment(
+        item.clip,
+        known.plate(options),
+        known.survey,
+        segment,
+        record.with_name(f"{record.stem}-{new_token()}{Path(item.name).suffix}"),
+        look=known.look,
+        device=options.device,
+        areas=item.areas,
+        settings=item.settings,
+        limits=options.limits,
+        threads=task.threads or None,
+        progress=advance,
+    )
+    write_record(record, report.to_json())
+    return {"frames": report.frames}
+
+
+def join(task: Task, advance: Advance) -> dict[str, Any]:
+    """Join the segments of a clip, and commit it.
+
+    Parameters
+    ----------
+    task : Task
+    advance : callable
+
+    Returns
+    -------
+    dict
+        ``frames``.
+
+    Raises
+    ------
+    GpufuseError
+    """
+    assert task.item is not None
+    item, options = task.item, task.options
+    workspace = Workspace(Path(task.folder))
+    order = fingerprint(item, options)
+    if finish_pending(workspace, item, order, overwrite=options.overwrite) is not None:
+        return {"finished": True}
+    known = _surveyed(task, workspace)
+    kept = KeptPlate.from_json(task.details["plate"])
+    plate = known.plate(options)
+    reports = [report for segment in known.survey.segments if (report := _made(workspace, item, segment))]
+    result = workspace.work(item) / f"result-{new_token()}{Path(item.name).suffix}"
+    advance(0, None)
+    joined = join_segments(known.survey, reports, result, plate=plate)
+    check_inputs(known.inputs)
+    manifest = manifest_of(
+        item, [result], known.inputs, kept, order, joined, segments=len(known.survey.segments)
+    )
+    write_sheet(workspace, item, plate.pixels, result, options.limits)
+    commit(workspace, item, [result], manifest, overwrite=options.overwrite)
+    return {"frames": joined.frames}
