@@ -66,11 +66,11 @@ def main(words: Sequence[str] | None = None) -> int:
     3
     """
     _interrupt_on_terminate()
+    code: int = 0
     try:
         arguments = _parser().parse_args(words)
-        code: int = arguments.run(arguments)
+        code = arguments.run(arguments)
         sys.stdout.flush()
-        return code
     except GpufuseError as error:
         _tell(f"gpufuse: {_one_line(error)}")
         return error.exit_code
@@ -79,7 +79,6 @@ def main(words: Sequence[str] | None = None) -> int:
         return TERMINATED if isinstance(interrupt, _Terminated) else INTERRUPTED
     except BrokenPipeError:  # whoever read our lines has gone; the work itself is done
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except MemoryError:
         _tell(
             "gpufuse: expected enough memory, found too little; use smaller pictures or close other programs"
@@ -94,6 +93,7 @@ def main(words: Sequence[str] | None = None) -> int:
             "gpufuse: this is a mistake in gpufuse; please report it with the lines above and gpufuse doctor"
         )
         return GpufuseError.exit_code
+    return code
 
 
 class _Terminated(KeyboardInterrupt):
@@ -115,7 +115,8 @@ def _one_line(error: BaseException) -> str:
 
 
 def _tell(line: str) -> None:
-    print(line, file=sys.stderr)
+    with contextlib.suppress(OSError):  # whoever read our lines has gone, which is no reason to stop
+        print(line, file=sys.stderr)
 
 
 # ---------------------------------------------------------------------------------------- commands

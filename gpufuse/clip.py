@@ -267,13 +267,15 @@ class ClipReader(ABC):
         self.frames_read += 1
         return mark
 
-    def skip(self, count: int) -> int:
+    def skip(self, count: int, *, tell: Callable[[], None] = lambda: None) -> int:
         """Pass frames without converting them; they count as read.
 
         Parameters
         ----------
         count : int
             How many, at least 0.
+        tell : callable, optional
+            Called now and then, as a sign of life: after each frame.
 
         Returns
         -------
@@ -291,6 +293,7 @@ class ClipReader(ABC):
                 self._drop()
                 self.frames_read += 1
                 passed += 1
+                tell()
         return passed
 
     def jump(self, pts: int) -> bool:

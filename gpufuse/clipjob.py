@@ -27,7 +27,7 @@ from gpufuse.settings import Settings
 from gpufuse.transfers import Download, Downloads, on_default_stream
 from gpufuse.video import Chunk, ClipWriter, Source
 
-__all__ = ["ClipJob", "FrameSource", "JobOrder", "Outcome", "Progress", "Stretch", "room_for"]
+__all__ = ["ClipJob", "FrameSource", "JobOrder", "Outcome", "Progress", "Stretch", "room_for", "sign_of_life"]
 
 Progress = Callable[[int, int | None], None]
 """Called with the frames done and the frames expected."""
@@ -144,6 +144,31 @@ class Outcome:
     digests: bytes
     video_size: tuple[int, int]
     gaps: tuple[tuple[int, int], ...] = ()
+
+
+def sign_of_life(progress: Progress | None, expected: int | None) -> Callable[[], None]:
+    """Have progress called at 0 frames, for work that comes before the first one.
+
+    Parameters
+    ----------
+    progress : callable or None
+    expected : int or None
+        Frames expected.
+
+    Returns
+    -------
+    callable
+        To be called now and then.
+
+    Examples
+    --------
+    >>> tell = sign_of_life(print, 25)
+    >>> tell()
+    0 25
+    """
+    if progress is None:
+        return lambda: None
+    return lambda: progress(0, expected)
 
 
 @contextlib.contextmanager
@@ -293,10 +318,9 @@ class ClipJob:
                 if fused.first == self._stretch.first:
                     solver_error = fused.solver_error
                 finished = self._finished(fused)
-                if finished is None:
-                    continue
-                behind.put(finished)
-                done += len(finished.pts)
+                if finished is not None:
+                    behind.put(finished)
+                    done += len(finished.pts)
                 if progress is not None:
                     progress(done, expected)
         return writers.outcome(solver_error)
@@ -317,10 +341,12 @@ class ClipJob:
 
     def _chunks(self) -> Iterator[Chunk]:
         with self._device():
+            origin = self._stretch.origin
             for chunk in self._clip.chunks(lambda: self._length.frames):
+                origin = chunk.pts[0] if origin is None else origin
                 if self._watch is not None:
                     for levels, pts in zip(chunk.levels, chunk.pts, strict=True):
-                        self._watch.see(levels, float(pts * self._clip.time_base))
+                        self._watch.see(levels, float((pts - origin) * self._clip.time_base))
                 yield chunk
 
     def _stream(self, chunks: Iterator[Chunk]) -> Iterator[tuple[Array, Array]]:

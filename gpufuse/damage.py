@@ -20,6 +20,7 @@ from gpufuse.errors import DamagedInputError
 
 __all__ = [
     "ELEMENTARY",
+    "RESIZED",
     "DamageRecord",
     "FileState",
     "FrameTimes",
@@ -37,6 +38,9 @@ LogLines: TypeAlias = Iterable[tuple[int, str, str]]
 
 ELEMENTARY = ("h264", "hevc", "mjpeg", "m4v", "mpegvideo")
 """FFmpeg's names of elementary streams: pictures without a container, so without times."""
+
+RESIZED = "use --on-resize split or scale"
+"""What to do about pictures that change their size."""
 
 _MOST_KEPT = 100  # a damaged hour may log a line per frame
 
@@ -140,7 +144,15 @@ class DamageRecord:
         self._seen: set[str] = set()
         self._more = 0
 
-    def report(self, expected: str, found: str, *, at: str = "", cause: BaseException | None = None) -> None:
+    def report(
+        self,
+        expected: str,
+        found: str,
+        *,
+        at: str = "",
+        cause: BaseException | None = None,
+        remedy: str = "repair or fetch it again",
+    ) -> None:
         """Report damage: ``expected ..., found ... at ...``.
 
         Parameters
@@ -151,6 +163,8 @@ class DamageRecord:
             Where: "0.80 s", "frame 7".
         cause : BaseException, optional
             What a decoder raised.
+        remedy : str
+            What to do about it.
 
         Raises
         ------
@@ -161,7 +175,7 @@ class DamageRecord:
         line = f"{self.name}: expected {expected}, found {found}{place}"
         if self.on_damage == "fail":
             raise DamagedInputError(
-                f"{line}; repair or fetch it again, or use --on-damage salvage to keep the readable part"
+                f"{line}; {remedy}, or use --on-damage salvage to keep the readable part"
             ) from cause
         key = expected + found
         if key in self._seen or len(self.damage) > _MOST_KEPT:

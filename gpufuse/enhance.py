@@ -23,7 +23,7 @@ from gpufuse.alignment import Alignment, CameraWatch
 from gpufuse.areas import load_areas
 from gpufuse.arrays import to_host
 from gpufuse.clip import OnResize
-from gpufuse.clipjob import ClipJob, JobOrder, Outcome, Progress, Stretch, room_for
+from gpufuse.clipjob import ClipJob, JobOrder, Outcome, Progress, Stretch, room_for, sign_of_life
 from gpufuse.damage import OnDamage
 from gpufuse.device import Device, DeviceName, select_device
 from gpufuse.digests import frames_digest
@@ -217,7 +217,7 @@ def enhance(
     threads : int, optional
         Of the encoder; by default as many as it finds useful.
     progress : callable, optional
-        Called with the frames done and the frames expected.
+        Called with the frames done and the frames expected; with 0 frames done while the day is made and looked at.
     tell : callable, optional
         Called with a line on the device, once the inputs are found good enough to begin.
 
@@ -298,16 +298,20 @@ class _Task:
     decoder: Decoder
     started: float
 
-    def plate(self, size: tuple[int, int]) -> Plate:
+    def plate(self, size: tuple[int, int], tell: Callable[[], None]) -> Plate:
         """The day, where it belongs; `size` is the height and width of the night."""
         plate = self.given_plate
         if plate is None:
             assert self.day is not None
             plate = day_plate(
-                self.day, on_damage=self.on_damage, limits=self.limits, module=self.order.module
+                self.day,
+                on_damage=self.on_damage,
+                limits=self.limits,
+                module=self.order.module,
+                tell=tell,
             )
         check_pair(plate.pixels.shape[:2], size)
-        return aligned_plate(plate, self.night, self.alignment, limits=self.limits)
+        return aligned_plate(plate, self.night, self.alignment, limits=self.limits, tell=tell)
 
     def open_night(self) -> ClipReader:
         return open_clip(
@@ -324,7 +328,7 @@ def _enhance_clip(
     task: _Task, progress: Progress | None, tell: Callable[[str], None], made: list[Path]
 ) -> EnhanceReport:
     with task.open_night() as clip:
-        plate = task.plate((clip.height, clip.width))
+        plate = task.plate((clip.height, clip.width), sign_of_life(progress, clip.frame_count_hint))
         with contextlib.ExitStack() as naming:
             parts = _Parts(clip, plate, task, naming, made)
             tell(_device_line(task.order.device))
@@ -431,7 +435,7 @@ def _seconds(pts: int | None, clip: ClipReader) -> float | None:
 def _enhance_still(task: _Task, progress: Progress | None, tell: Callable[[str], None]) -> EnhanceReport:
     order = task.order
     dark = read_still(task.night, max_pixels=(task.limits or Limits()).max_pixels)
-    plate = task.plate((dark.shape[0], dark.shape[1]))
+    plate = task.plate((dark.shape[0], dark.shape[1]), sign_of_life(progress, 1))
     tell(_device_line(order.device))
     xp = order.module
     with room_for(order.device, plate.pixels.shape):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -33,6 +33,7 @@ def join_clips(
     rate: Fraction | int,
     frames: Sequence[int] | None = None,
     overwrite: bool = False,
+    tell: Callable[[], None] = lambda: None,
 ) -> int:
     """Join clips that `gpufuse.writer.ClipWriter` wrote, as if one had written all their frames.
 
@@ -51,6 +52,8 @@ def join_clips(
         How many frames each part must hold.
     overwrite : bool
         Whether a file of that name may be replaced.
+    tell : callable, optional
+        Called now and then, as a sign of life: after each packet.
 
     Returns
     -------
@@ -77,7 +80,7 @@ def join_clips(
     output = Path(output)
     check_clip_output(output, overwrite=overwrite)
     with OutputFile(output, overwrite=overwrite) as file:
-        joint = _Joint(file.part, output, Fraction(time_base), Fraction(rate))
+        joint = _Joint(file.part, output, Fraction(time_base), Fraction(rate), tell)
         try:
             for index, path in enumerate(parts):
                 joint.add(Path(path), None if frames is None else frames[index])
@@ -109,8 +112,10 @@ class _Kind:
 class _Joint:
     """The joined file in the making."""
 
-    def __init__(self, part: Path, path: Path, time_base: Fraction, rate: Fraction) -> None:
-        self._part, self._path = part, path
+    def __init__(
+        self, part: Path, path: Path, time_base: Fraction, rate: Fraction, tell: Callable[[], None]
+    ) -> None:
+        self._part, self._path, self._tell = part, path, tell
         self._time_base, self._rate = time_base, rate
         self._seconds = max(1, round(1 / (rate * time_base))) * time_base  # that each frame lasts
         self._container: Any = None
@@ -144,6 +149,7 @@ class _Joint:
                     )
                 times.append(packet.pts)
                 self._put(packet)
+                self._tell()
         if frames is not None and len(times) != frames:
             raise InputError(f"{path.name}: expected {frames} frames, found {len(times)}; {_SAME}")
         if not times:

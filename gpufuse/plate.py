@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,7 @@ def day_plate(
     on_damage: OnDamage = "fail",
     limits: Limits | None = None,
     module: Any = numpy,
+    tell: Callable[[], None] = lambda: None,
 ) -> Plate:
     """Read a day picture, or make the plate of a day clip.
 
@@ -73,6 +74,8 @@ def day_plate(
     limits : Limits, optional
     module : module
         `numpy`, or `cupy` for the median of a clip on the GPU.
+    tell : callable, optional
+        Called now and then, as a sign of life: after each frame or still.
 
     Returns
     -------
@@ -89,7 +92,7 @@ def day_plate(
         return Plate(read_still(path, max_pixels=(limits or Limits()).max_pixels))
     with open_clip(day, on_damage=on_damage, limits=limits, module=module) as clip:
         stills = path.is_dir() or not path.is_file()
-        look = _DayFrames(clip, None if stills else seconds)
+        look = _DayFrames(clip, None if stills else seconds, tell)
         pixels = daytime_background(look)
         few = look.count < FEWEST_STILLS if stills else look.seconds < FEWEST_SECONDS
         notes = (look.few(clip.name, stills),) if few else ()
@@ -97,7 +100,12 @@ def day_plate(
 
 
 def aligned_plate(
-    plate: Plate, night: str | Path, policy: Alignment | None = None, *, limits: Limits | None = None
+    plate: Plate,
+    night: str | Path,
+    policy: Alignment | None = None,
+    *,
+    limits: Limits | None = None,
+    tell: Callable[[], None] = lambda: None,
 ) -> Plate:
     """Check that a day lies on a night clip or still, and move it there if that is wanted.
 
@@ -109,6 +117,8 @@ def aligned_plate(
         Its first frames are read; damage is no matter of these.
     policy : Alignment, optional
     limits : Limits, optional
+    tell : callable, optional
+        Called now and then, as a sign of life: after each frame that is read.
 
     Returns
     -------
@@ -127,22 +137,29 @@ def aligned_plate(
         return plate
     with open_clip(night, on_damage="salvage", limits=limits) as clip:
         check_pair(plate.pixels.shape[:2], (clip.height, clip.width))
-        view = night_view(frame.levels for frame in clip)
+        view = night_view(_levels_of(clip, tell))
         aligned = check_alignment(plate.pixels, view, policy, name=clip.name)
     return replace(plate, pixels=aligned.plate, notes=plate.notes + aligned.notes, shift=aligned.shift)
+
+
+def _levels_of(clip: ClipReader, tell: Callable[[], None]) -> Iterator[Array]:
+    for frame in clip:
+        tell()
+        yield frame.levels
 
 
 class _DayFrames:
     """The first seconds of a clip, or all of it, as bytes; counts what it gives."""
 
-    def __init__(self, clip: ClipReader, limit: float | None) -> None:
-        self._clip, self._limit = clip, limit
+    def __init__(self, clip: ClipReader, limit: float | None, tell: Callable[[], None]) -> None:
+        self._clip, self._limit, self._tell = clip, limit, tell
         self.count = 0
         self.seconds = 0.0
 
     def __iter__(self) -> Iterator[Array]:
         first: int | None = None
         for frame in self._clip:
+            self._tell()
             first = frame.pts if first is None else first
             self.seconds = float((frame.pts - first) * frame.time_base)
             if self._limit is not None and self.seconds >= self._limit:

@@ -18,8 +18,8 @@ from typing import Any
 import numpy
 
 from gpufuse.areas import Area, load_areas
-from gpufuse.arrays import to_levels, with_channels
-from gpufuse.clipjob import ClipJob, JobOrder, Outcome, Progress, Stretch, room_for
+from gpufuse.arrays import Array, to_levels, with_channels
+from gpufuse.clipjob import ClipJob, JobOrder, Outcome, Progress, Stretch, room_for, sign_of_life
 from gpufuse.damage import OnDamage
 from gpufuse.device import Device, DeviceName, select_device
 from gpufuse.digests import frames_digest
@@ -123,6 +123,7 @@ def first_look(
     device: DeviceName = "auto",
     on_damage: OnDamage = "fail",
     limits: Limits | None = None,
+    tell: Callable[[], None] = lambda: None,
 ) -> Look:
     """Measure at the head of a clip what holds for all of it.
 
@@ -135,6 +136,8 @@ def first_look(
         As the segments will be given: a CPU and a GPU differ in the last digits.
     on_damage : {"fail", "salvage"}
     limits : Limits, optional
+    tell : callable, optional
+        Called now and then, as a sign of life: after each few frames.
 
     Returns
     -------
@@ -156,8 +159,14 @@ def first_look(
         with open_clip(night, on_damage=on_damage, limits=limits, module=xp) as clip:
             check_pair(plate.pixels.shape[:2], (clip.height, clip.width))
             chunks = clip.chunks(chunk_length(day.shape))
-            stream = ((chunk.levels, numpy.zeros(len(chunk))) for chunk in chunks)
-            return measured_look(day, stream, settings=settings)
+            return measured_look(day, _timeless(chunks, tell), settings=settings)
+
+
+def _timeless(chunks: Iterator[Chunk], tell: Callable[[], None]) -> Iterator[tuple[Array, Array]]:
+    """Frames as the fusion takes them, all at 0 s: areas are no matter of the look."""
+    for chunk in chunks:
+        tell()
+        yield chunk.levels, numpy.zeros(len(chunk))
 
 
 def enhance_segment(
@@ -199,7 +208,7 @@ def enhance_segment(
     limits : Limits, optional
         Of pixels; a clip's length is a matter of the survey.
     progress : callable, optional
-        Called with the frames done and the frames of the segment.
+        Called with the frames done and the frames of the segment; with 0 frames done on the way to its first one.
 
     Returns
     -------
@@ -281,7 +290,7 @@ class _SegmentWork:
         )
         with self._opened() as clip, contextlib.ExitStack() as naming:
             frames = SurveyedFrames(clip, surveyed, segment)
-            frames.go_to_start(jump_pts)
+            frames.go_to_start(jump_pts, tell=sign_of_life(self.progress, len(segment)))
             check_pair(self.plate.pixels.shape[:2], (clip.height, clip.width))
             job = ClipJob(frames, self.plate.pixels, self.order, naming, stretch)
             return job.run(self.progress), job.encoder
@@ -336,13 +345,15 @@ class SurveyedFrames:
         if (clip.width, clip.height, clip.time_base) != (self.width, self.height, self.time_base):
             raise self._changed(0)
 
-    def go_to_start(self, jump_pts: int | None) -> None:
+    def go_to_start(self, jump_pts: int | None, *, tell: Callable[[], None] = lambda: None) -> None:
         """Have the first frame of the segment's halo come next.
 
         Parameters
         ----------
         jump_pts : int or None
             Where to jump to first.
+        tell : callable, optional
+            Called now and then, as a sign of life: after each frame that is passed.
 
         Raises
         ------
@@ -356,7 +367,7 @@ class SurveyedFrames:
             if found >= wanted:
                 raise self._changed(wanted)
             passed = found + 1
-        if self._clip.skip(wanted - passed) < wanted - passed:
+        if self._clip.skip(wanted - passed, tell=tell) < wanted - passed:
             raise self._changed(wanted)
 
     def chunks(self, count: Callable[[], int], /) -> Iterator[Chunk]:
@@ -402,6 +413,7 @@ def join_segments(
     write_importance: str | Path | None = None,
     overwrite: bool = False,
     plate: Plate | None = None,
+    tell: Callable[[], None] = lambda: None,
 ) -> EnhanceReport:
     """Join the segments of a clip.
 
@@ -418,6 +430,8 @@ def join_segments(
         Whether files that exist may be replaced.
     plate : Plate, optional
         What the segments were made with, for its notes.
+    tell : callable, optional
+        Called now and then, as a sign of life: after each packet.
 
     Returns
     -------
@@ -453,6 +467,7 @@ def join_segments(
                 rate=surveyed.rate,
                 frames=[report.frames for report in ordered],
                 overwrite=overwrite,
+                tell=tell,
             )
 
     with files.all_or_none():

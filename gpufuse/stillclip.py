@@ -13,7 +13,7 @@ import numpy
 
 from gpufuse.arrays import Array, to_levels
 from gpufuse.clip import ClipReader, FrameMark, Limits, OnResize
-from gpufuse.damage import FileState, OnDamage
+from gpufuse.damage import RESIZED, FileState, OnDamage
 from gpufuse.decoded import scaled_frame
 from gpufuse.errors import DamagedInputError, InputError
 from gpufuse.stills import read_still, unreadable
@@ -88,7 +88,7 @@ class StillsReader(ClipReader):
                 if self._on_resize == "fail":
                     self._record.report(
                         f"pictures of one size, {self.width}x{self.height}",
-                        f"the size changed to {size[0]}x{size[1]}", at=path.name,
+                        f"the size changed to {size[0]}x{size[1]}", at=path.name, remedy=RESIZED,
                     )  # fmt: skip
                     continue
                 if self._on_resize == "scale":

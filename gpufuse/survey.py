@@ -21,7 +21,7 @@ from gpufuse import files
 from gpufuse.camerawatch import CameraWatch
 from gpufuse.clip import OnResize
 from gpufuse.damage import FrameTimes, OnDamage
-from gpufuse.errors import ConfigError, InputError
+from gpufuse.errors import ConfigError, DamagedInputError, InputError
 from gpufuse.output import OutputFile
 from gpufuse.video import ClipReader, Limits, open_clip
 
@@ -32,10 +32,10 @@ MARK = numpy.dtype([("pts", "<i8"), ("checksum", "<u4"), ("key", "u1")])
 
 _WRITTEN_TOGETHER = 4096  # marks
 
-_LOOK_SECONDS, _LOOK_FRAMES = (
-    2.0,
-    4,
-)  # how often it is seen whether the camera has moved, and in how many frames
+# How often it is seen whether the camera has moved, and in how many frames.
+_LOOK_SECONDS, _LOOK_FRAMES = 2.0, 4
+
+_MOST_DECODED = 4  # times a clip, only to get to its segments
 
 Progress = Callable[[int, int | None], None]
 
@@ -176,7 +176,8 @@ def survey(
     marks : str or Path
         File for the marks of all frames; it is replaced if it exists, and complete when it has its name.
     seconds : float, optional
-        About how long a segment is to be; None: the clip is one segment.
+        About how long a segment is to be; None: the clip is one segment. So is one whose index does not lead into it,
+        or that has too few key frames: each segment would be decoded from the start.
     reach : (int, int)
         Frames before and after a frame that its result depends on: `gpufuse.fusion.temporal_reach`.
     on_damage : {"fail", "salvage"}
@@ -213,28 +214,68 @@ def survey(
             while may_resize and clip.next_part():
                 resized = True
                 _Marking(clip, file, progress).run()
-        known = read_marks(marks)
-        notes = list(clip.notes) + moved
-        reason = "it is damaged" if clip.damage else ("the size of its pictures changes" if resized else "")
-        if reason and seconds is not None:
-            notes.append(f"{clip.name}: {reason}, so it is not split into segments")
-        planned = plan_segments(known, clip.time_base, None if reason else seconds, reach)
-        return Survey(
-            clip.name,
-            Path(marks),
-            len(known),
-            int(known["pts"][0]),
-            int(known["pts"][-1]),
-            clip.time_base,
-            clip.rate,
-            clip.sample_aspect,
-            *size,
-            clip.has_audio,
-            tuple(planned),
-            tuple(clip.damage),
-            tuple(notes),
-            gaps,
-        )
+    known = read_marks(marks)
+    notes = list(clip.notes) + moved
+    reason = "it is damaged" if clip.damage else ("the size of its pictures changes" if resized else "")
+    if reason and seconds is not None:
+        notes.append(f"{clip.name}: {reason}, so it is not split into segments")
+    planned = plan_segments(known, clip.time_base, None if reason else seconds, reach)
+    tell = (lambda: None) if progress is None else lambda: progress(len(known), None)
+    if not (_are_near(planned, known) and _leads_to(planned[-1], night, known, limits, tell)):
+        notes.append(f"{clip.name}: its index does not lead into the clip; it is worked on in one piece")
+        planned = plan_segments(known, clip.time_base, None, reach)
+    return Survey(
+        clip.name,
+        Path(marks),
+        len(known),
+        int(known["pts"][0]),
+        int(known["pts"][-1]),
+        clip.time_base,
+        clip.rate,
+        clip.sample_aspect,
+        *size,
+        clip.has_audio,
+        tuple(planned),
+        tuple(clip.damage),
+        tuple(notes),
+        gaps,
+    )
+
+
+def _are_near(planned: list[Segment], marks: numpy.ndarray) -> bool:
+    """Whether few frames have to be decoded before those of the segments: else the work grows as its square."""
+    passed = 0
+    for segment in planned[1:]:
+        if segment.jump_pts is None and segment.halo_first > planned[0].stop:
+            return False
+        jump = 0 if segment.jump_pts is None else int(numpy.searchsorted(marks["pts"], segment.jump_pts))
+        passed += segment.halo_first - jump
+    return passed <= _MOST_DECODED * len(marks)
+
+
+def _leads_to(
+    segment: Segment,
+    night: str | Path,
+    marks: numpy.ndarray,
+    limits: Limits | None,
+    tell: Callable[[], None],
+) -> bool:
+    """Whether a jump gets to the first frame that is read of a segment; true where none is needed."""
+    if segment.jump_pts is None:
+        return True
+    wanted = marks[segment.halo_first]
+    pixels = Limits((limits or Limits()).max_pixels)
+    try:
+        with open_clip(night, on_damage="salvage", limits=pixels) as clip:
+            mark = clip.mark_next() if clip.jump(segment.jump_pts) else None
+            if mark is None or mark.pts >= wanted["pts"]:  # too far on
+                return False
+            while mark is not None and mark.pts < wanted["pts"]:
+                tell()
+                mark = clip.mark_next()
+    except DamagedInputError:
+        return False
+    return mark is not None and (mark.pts, mark.checksum) == (wanted["pts"], wanted["checksum"])
 
 
 class _Marking:
@@ -262,7 +303,7 @@ class _Marking:
         """Go to the end of the clip, or of its pictures of one size."""
         while (mark := self._clip.mark_next()) is not None:
             self._add(mark.pts, mark.checksum, mark.key)
-            since = float(mark.pts * self._clip.time_base) - self._looked
+            since = self._seconds(mark.pts) - self._looked
             # Right after a key frame: of a frame that is looked at, nobody tells whether it is one.
             if (mark.key and since >= _LOOK_SECONDS) or since >= 2 * _LOOK_SECONDS:
                 self._look()
@@ -273,11 +314,16 @@ class _Marking:
             chunk = self._clip.read_chunk(1)
             if not len(chunk):
                 return
-            seconds = float(chunk.pts[0] * self._clip.time_base)
+            seconds = self._seconds(chunk.pts[0])
             self._looked = seconds if index == 0 else self._looked
             self._watch.see(chunk.levels[0], seconds)
             (checksum,) = self._clip.take_checksums()
             self._add(chunk.pts[0], checksum, False)
+
+    def _seconds(self, pts: int) -> float:
+        """Time since the first frame."""
+        first = pts if self._times.first is None else self._times.first
+        return float((pts - first) * self._clip.time_base)
 
     def _add(self, pts: int, checksum: int, key: bool) -> None:
         self._times.add(pts)

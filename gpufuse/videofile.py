@@ -18,7 +18,7 @@ import numpy
 from gpufuse.arrays import Array
 from gpufuse.books import Books, Statement
 from gpufuse.clip import ClipReader, FrameMark, Limits, OnResize
-from gpufuse.damage import ELEMENTARY, FileState, OnDamage, log_level
+from gpufuse.damage import ELEMENTARY, RESIZED, FileState, OnDamage, log_level
 from gpufuse.decoded import frame_checksum, frame_to_levels, gpu_frame_obstacle, scaled_frame
 from gpufuse.errors import DamagedInputError, GpufuseError, InputError, LimitError
 from gpufuse.hardware import nvdec_acceleration
@@ -404,7 +404,7 @@ class VideoFileReader(ClipReader):
         if size != self._size and self._on_resize == "fail":
             self._record.report(
                 f"pictures of one size, {self._size[0]}x{self._size[1]}",
-                f"the size changed to {size[0]}x{size[1]}", at=at,
+                f"the size changed to {size[0]}x{size[1]}", at=at, remedy=RESIZED,
             )  # fmt: skip
             return
         if frame.is_corrupt:

@@ -111,6 +111,15 @@ def test_skipping_counts_what_there_is(tmp_path):
         clip.skip(50)
 
 
+def test_skipping_gives_signs_of_life(tmp_path):
+    signs = []
+    with open_clip(write_clip(tmp_path / "a.mkv", count=9)) as clip:
+        clip.skip(4, tell=lambda: signs.append(clip.frames_read))
+        assert signs == [1, 2, 3, 4]
+        clip.skip(100, tell=lambda: signs.append(clip.frames_read))
+    assert signs == list(range(1, 10))
+
+
 def test_stills_are_passed_and_jumped_to_as_well(tmp_path):
     for k in range(6):
         write_still(tmp_path / f"{k}.png", picture(k))

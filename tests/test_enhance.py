@@ -298,6 +298,27 @@ def test_a_camera_that_moves_is_told(tmp_path: Path) -> None:
     assert "night.mp4: the camera moved, and the picture with it by 11.0 pixels" in note
 
 
+def test_the_day_is_made_with_signs_of_life(tmp_path: Path) -> None:
+    (tmp_path / "day").mkdir()
+    for k in range(5):
+        write_still(tmp_path / "day" / f"{k}.png", scene_picture(20))
+    night = write_scene(tmp_path / "night.mp4", *[20] * 12)
+    signs: list[int] = []
+    plate = day_plate(tmp_path / "day", tell=lambda: signs.append(0))
+    assert len(signs) == 5
+    aligned_plate(plate, night, tell=lambda: signs.append(1))
+    assert signs.count(1) == 8
+    told: list[tuple[int, int | None]] = []
+    options: dict[str, Any] = {"device": "cpu", "progress": lambda *given: told.append(given)}
+    enhance(night, tmp_path / "day", tmp_path / "a.mp4", **options)
+    assert told[: 5 + 8] == [(0, 12)] * (5 + 8)
+    assert told[-1] == (12, 12)
+    told.clear()
+    write_still(tmp_path / "night.png", scene_picture(20) // 5)
+    enhance(tmp_path / "night.png", tmp_path / "day", tmp_path / "a.png", **options)
+    assert told == [(0, 1)] * (5 + 1) + [(1, 1)]
+
+
 def test_default_names(tmp_path: Path) -> None:
     (tmp_path / "stills").mkdir()
     write_still(tmp_path / "stills" / "a.png", day_picture(4, 5))

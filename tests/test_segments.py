@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -33,6 +34,7 @@ from gpufuse.segments import (
 )
 from gpufuse.settings import Settings
 from gpufuse.video import ClipWriter, Limits, open_clip, write_still
+from gpufuse.videofile import VideoFileReader
 
 WIDTH, HEIGHT, COUNT = 48, 36, 37
 VFR = numpy.cumsum([1, 40, 33, 33, 95, 40, 7, 61, 44, 38] * 8).tolist()
@@ -101,6 +103,7 @@ INPUTS = {
     "motion JPEG": ("a.avi", {"codec": "mjpeg", "pix_fmt": "yuvj420p"}),
     "MPEG-4 in AVI": ("a.avi", {"codec": "mpeg4", "options": {"bf": "2"}}),
     "no container": ("a.h264", {"container": "h264"}),
+    "program stream": ("a.mpg", {"container": "vob", "codec": "mpeg2video"}),
     "uneven times": ("a.mp4", {"pts": VFR, "time_base": MS}),
     "uneven times in matroska": ("a.mkv", {"pts": VFR, "time_base": MS}),
     "times from below 0": ("a.ts", {"pts": BELOW_0, "time_base": MS, "muxing": AS_THEY_ARE}),
@@ -109,6 +112,9 @@ INPUTS = {
     "fragments": ("a.mp4", {"muxing": {"movflags": "frag_keyframe+empty_moov"}}),
     "sound": ("a.mp4", {"sound": True}),
 }
+NOT_ENTERED = ("no container", "program stream", "MPEG-4 in AVI")  # AVI: not in so short a clip
+"""Of these, no segments are planned; made all the same, they are right, only slow."""
+IN_ONE_PIECE = "its index does not lead into the clip; it is worked on in one piece"
 
 
 @pytest.fixture(scope="module")
@@ -123,13 +129,31 @@ def passed_on(value):
     return type(value).from_json(json.loads(json.dumps(value.to_json())))
 
 
+def split_all_the_same(found, seconds, reach):
+    """A survey with segments that are each decoded from the start."""
+    assert len(found.segments) == 1
+    assert found.notes == (f"{found.name}: {IN_ONE_PIECE}",)
+    planned = plan_segments(read_marks(found.marks), found.time_base, seconds, reach)
+    return dataclasses.replace(found, segments=tuple(planned), notes=())
+
+
 def in_segments(
-    night, plate, folder, seconds, *, suffix=".mp4", settings=None, size=(HEIGHT, WIDTH), **options
+    night,
+    plate,
+    folder,
+    seconds,
+    *,
+    suffix=".mp4",
+    settings=None,
+    size=(HEIGHT, WIDTH),
+    entered=True,
+    **options,
 ):
     """Survey, look, segments in an order of their own, each from what is passed on as text; join."""
     settings = settings or Settings()
-    found = survey(night, folder / "marks", seconds=seconds, reach=temporal_reach(settings, size))
-    found = passed_on(found)
+    reach = temporal_reach(settings, size)
+    found = survey(night, folder / "marks", seconds=seconds, reach=reach)
+    found = passed_on(found if entered else split_all_the_same(found, seconds, reach))
     look = first_look(night, plate, settings=settings, device="cpu")
     look = Look(**json.loads(json.dumps(dataclasses.asdict(look))))
     reports = []
@@ -166,7 +190,9 @@ def test_segments_of_any_clip_are_the_undivided_one(tmp_path, plate, kind):
     night = write_night(tmp_path / name, **options)
     suffix = ".mkv" if name.endswith("mkv") else ".mp4"
     whole = enhance(night, None, tmp_path / f"whole{suffix}", plate=plate, settings=SHORT, device="cpu")
-    joined, found = in_segments(night, plate, tmp_path, 0.4, suffix=suffix, settings=SHORT)
+    joined, found = in_segments(
+        night, plate, tmp_path, 0.4, suffix=suffix, settings=SHORT, entered=kind not in NOT_ENTERED
+    )
     assert len(found.segments) >= 3
     assert any(segment.jump_pts is not None for segment in found.segments)
     check_equal(joined, whole)
@@ -602,29 +628,61 @@ def test_a_survey_tells_of_the_whole_clip(tmp_path):
     assert not list(tmp_path.glob("*.part-*"))
 
 
-@pytest.mark.parametrize("every", [1, 5, 250])
-def test_a_camera_that_moves_is_told_and_the_plan_is_as_ever(tmp_path, every):
-    """Frames that are looked at are not known as key frames, which no plan may suffer from."""
-    rng = numpy.random.default_rng(5)
-    scene = (rng.random((20, 26, 3)).repeat(8, 0).repeat(8, 1) * 90).astype(numpy.uint8)
-    with av.open(str(tmp_path / "a.mkv"), "w") as output:
+def shaken_picture(left):
+    scene = numpy.random.default_rng(5).random((20, 26, 3)).repeat(8, 0).repeat(8, 1) * 90
+    return scene[10:130, left : left + 160].astype(numpy.uint8)
+
+
+def write_shaken(path, *, every=5, start=0):
+    """130 frames, ten a second, from `start` seconds on; after 6 s the camera is pushed."""
+    with av.open(str(path), "w") as output:
         stream = output.add_stream(
             "libx264", rate=10, options={"g": str(every), "bf": "0", "sc_threshold": "0"}
         )
         stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"
         for k in range(130):
-            left = 10 if k < 60 else 31
-            frame = av.VideoFrame.from_ndarray(scene[10:130, left : left + 160].copy(), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(shaken_picture(10 if k < 60 else 31), format="rgb24")
+            frame.pts, frame.time_base = k + 10 * start, Fraction(1, 10)
             output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
+
+
+@pytest.mark.parametrize("every", [1, 5, 250])
+def test_a_camera_that_moves_is_told_and_the_plan_is_as_ever(tmp_path, every):
+    """Frames that are looked at are not known as key frames, which no plan may suffer from."""
+    write_shaken(tmp_path / "a.mkv", every=every)
     found = survey(tmp_path / "a.mkv", tmp_path / "marks", seconds=4, reach=(10, 9))
-    (note,) = found.notes
-    assert "a.mkv: the camera moved, and the picture with it by 21.0 pixels" in note
+    assert "a.mkv: the camera moved, and the picture with it by 21.0 pixels" in found.notes[0]
+    assert found.notes[1:] == ((f"a.mkv: {IN_ONE_PIECE}",) if every == 250 else ())
+    assert len(found.segments) == (1 if every == 250 else 3)
     marks = read_marks(tmp_path / "marks")
     assert marks["pts"].tolist() == [100 * k for k in range(130)]
     keys = numpy.flatnonzero(marks["key"]).tolist()
     assert set(keys) <= set(range(0, 130, every))
     assert len(keys) >= 0.75 * len(range(0, 130, every))
+
+
+def test_times_of_a_moving_camera_are_those_of_a_player(tmp_path):
+    """They count from the first frame, whatever its time, in a whole clip as in one that is surveyed."""
+    write_still(tmp_path / "day.png", shaken_picture(10))
+    notes = {}
+    for start in (0, 1000):
+        night = tmp_path / str(start) / "a.mkv"
+        night.parent.mkdir()
+        write_shaken(night, start=start)
+        with open_clip(night) as clip:
+            assert next(iter(clip)).time == start
+        whole = enhance(
+            night, tmp_path / "day.png", night.with_name("whole.mp4"), settings=Settings(passes=0, c=0),
+            alignment=Alignment(max_shift=None), device="cpu",
+        )  # fmt: skip
+        assert whole.first_time == start
+        notes[start] = whole.notes + survey(night, night.with_name("marks"), seconds=4).notes
+    assert len(notes[0]) == 2
+    assert notes[0] == notes[1000]
+    for note in notes[0]:
+        since, until = map(float, re.search(r"between ([\d.]+) s and ([\d.]+) s", note).groups())
+        assert 3 < since <= 6 <= until < 9
 
 
 def cut_short(night, path):
@@ -664,7 +722,8 @@ def test_a_clip_whose_size_changes_is_not_split(tmp_path):
     assert (len(found.segments), found.frames) == (1, 40)
     assert (found.width, found.height) == (WIDTH, HEIGHT)
     assert "two.h264: the size of its pictures changes, so it is not split into segments" in found.notes
-    assert len(survey(tmp_path / "one.h264", tmp_path / "marks", seconds=0.2, may_resize=True).segments) == 4
+    one = survey(tmp_path / "one.h264", tmp_path / "marks", seconds=0.2, may_resize=True)
+    assert one.notes == (f"one.h264: {IN_ONE_PIECE}",)  # not for its size
 
 
 def test_what_a_survey_refuses(tmp_path, night, monkeypatch):
@@ -692,6 +751,120 @@ def test_what_a_survey_refuses(tmp_path, night, monkeypatch):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["odd"]
 
 
+# Clips that are better left in one piece
+
+
+def planned(night, folder, seconds, reach):
+    found = survey(night, folder / "marks", seconds=seconds, reach=reach)
+    assert found.notes == ((f"{night.name}: {IN_ONE_PIECE}",) if len(found.segments) == 1 else ())
+    return len(found.segments)
+
+
+def test_a_single_key_frame_is_enough_for_what_lies_near_it(tmp_path):
+    night = write_night(tmp_path / "a.mp4", options={"g": "250", "sc_threshold": "0"})
+    # Segments of ten frames; what the fourth depends on begins at frame 0, 10 and 11.
+    assert planned(night, tmp_path, 0.4, (30, 9)) == 4
+    assert planned(night, tmp_path, 0.4, (20, 9)) == 4
+    assert planned(night, tmp_path, 0.4, (19, 9)) == 1
+    assert planned(night, tmp_path, 0.8, (0, 0)) == 2
+
+
+def test_key_frames_at_the_beginning_alone_are_worth_nothing_to_many_segments(tmp_path):
+    with av.open(str(tmp_path / "a.mp4"), "w") as output:
+        options = {"g": "1000", "sc_threshold": "0", "bf": "0", "preset": "ultrafast"}
+        stream = output.add_stream("libx264", rate=25, options=options)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        for k in range(300):
+            frame = av.VideoFrame.from_ndarray(night_picture(k), format="rgb24")
+            frame.pict_type = 1 if k in (0, 6, 9) else 0  # I, or as the encoder likes
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    assert planned(tmp_path / "a.mp4", tmp_path, 3, (0, 0)) == 4
+    assert read_marks(tmp_path / "marks")["key"].nonzero()[0].tolist() == [0, 6, 9]
+    assert planned(tmp_path / "a.mp4", tmp_path, 0.4, (0, 0)) == 1
+
+
+def _nowhere(reader, pts):
+    return False
+
+
+def _too_far(reader, pts):
+    while reader._fill() and reader._ready[0].pts <= pts + 5 * 512:
+        reader._drop()
+    return True
+
+
+def _to_the_end(reader, pts):
+    while reader._fill():
+        reader._drop()
+    return True
+
+
+def _into_damage(reader, pts):
+    raise DamagedInputError("a.mp4: expected sound video data, found other; fetch it again")
+
+
+@pytest.mark.parametrize("jump", [_nowhere, _too_far, _to_the_end, _into_damage])
+def test_a_jump_is_tried_before_a_clip_is_split(tmp_path, night, monkeypatch, jump):
+    assert planned(night, tmp_path, 0.4, (1, 1)) == 4
+    monkeypatch.setattr(VideoFileReader, "_jump", jump)
+    assert planned(night, tmp_path, 0.4, (1, 1)) == 1
+    assert not survey(night, tmp_path / "marks", reach=(1, 1)).notes  # nobody wants it split
+
+
+def test_a_jump_to_other_pictures_is_noticed_before_a_clip_is_split(tmp_path, night, monkeypatch):
+    mark = VideoFileReader._mark
+
+    def other(reader):
+        found = mark(reader)
+        return dataclasses.replace(found, checksum=found.checksum ^ reader._jumped)
+
+    monkeypatch.setattr(VideoFileReader, "_mark", other)
+    assert planned(night, tmp_path, 0.4, (1, 1)) == 1
+
+
+# Signs of life
+
+
+class Signs(list):
+    """Called, it keeps with what."""
+
+    def __call__(self, *given):
+        self.append(given)
+
+
+def test_long_work_gives_signs_of_life(tmp_path, two, plate, night):
+    found, done = two
+    look = Signs()
+    first_look(night, plate, settings=SHORT, device="cpu", tell=look)
+    assert len(look) >= look_frames(SHORT) / 8
+    reports = []
+    for segment in found.segments:
+        progress = Signs()
+        reports.append(done(segment.index, progress=progress, overwrite=True))
+        assert progress[-1] == (len(segment), len(segment))
+        assert (0, len(segment)) in progress or not segment.index
+    joining = Signs()
+    join_segments(found, reports, tmp_path / "joined.mp4", tell=joining)
+    assert len(joining) == COUNT
+
+
+def test_a_segment_that_is_read_from_the_start_gives_signs_of_life_on_the_way(two):
+    found, done = two
+    late = dataclasses.replace(found.segments[1], jump_pts=None)
+    surveyed = dataclasses.replace(found, segments=(found.segments[0], late))
+    progress = Signs()
+    done(1, surveyed=surveyed, progress=progress)
+    assert progress[: late.halo_first] == [(0, len(late))] * late.halo_first
+
+
+def test_a_survey_gives_signs_of_life_while_a_jump_is_tried(tmp_path, night):
+    progress = Signs()
+    found = survey(night, tmp_path / "marks", seconds=0.4, reach=(1, 1), progress=progress)
+    assert len(found.segments) == 4
+    assert (COUNT, None) in progress
+
+
 # What can go wrong with a segment
 
 
@@ -703,7 +876,7 @@ def two(tmp_path, night, plate):
 
     def done(index, clip=night, surveyed=found, **options):
         return enhance_segment(
-            clip, plate, surveyed, found.segments[index], tmp_path / f"{index}.mp4", look=look, settings=SHORT,
+            clip, plate, surveyed, surveyed.segments[index], tmp_path / f"{index}.mp4", look=look, settings=SHORT,
             device="cpu", **options,
         )  # fmt: skip
 
@@ -736,8 +909,8 @@ def test_an_index_that_misleads(tmp_path, two, monkeypatch):
     assert not plain.notes
     go_to_start = segments.SurveyedFrames.go_to_start
 
-    def miss(frames, jump_pts):
-        go_to_start(frames, jump_pts)
+    def miss(frames, jump_pts, **options):
+        go_to_start(frames, jump_pts, **options)
         if jump_pts is not None:
             frames._clip.skip(1)
 

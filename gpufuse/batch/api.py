@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import os
 import shlex
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from gpufuse.settings import Settings
 if TYPE_CHECKING:
     from gpufuse.batch.rehearsal import Rehearsal
 
-__all__ = ["BatchOrder", "dry_run", "run"]
+__all__ = ["BatchOrder", "dry_run", "rehearsed", "run", "run_order"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,14 +73,12 @@ class BatchOrder:
             folder=self.folder,
         )
         items = list(found.items)
-        if self.only:
-            unknown = set(self.only) - {item.name for item in items}
-            if unknown:
-                raise ConfigError(
-                    f"only: expected names of outputs, found none of the name {sorted(unknown)[0]!r}; they look like "
-                    f"{items[0].name!r}"
-                )
-            items = [item for item in items if item.name in self.only]
+        unknown = sorted(set(self.only) - {item.name for item in items})
+        if unknown:
+            raise ConfigError(
+                f"only: expected names of outputs, found none of the name {unknown[0]!r}; they look like "
+                f"{items[0].name!r}"
+            )
         return items, found.notes
 
     def command(self, item: Item) -> str:
@@ -235,6 +234,10 @@ def run_order(
     from gpufuse.batch.coordinator import run_items
 
     _checked_count(workers)
+    if order.options.register and importlib.util.find_spec("cv2") is None:
+        raise ConfigError(
+            "register: expected OpenCV to be installed, found it missing; pip install 'gpufuse[register]'"
+        )
 
     def made(lock: files.Lock) -> Workers:
         if scheduler is None:
@@ -244,7 +247,14 @@ def run_order(
         return ClusterWorkers(scheduler, order.folder)
 
     return run_items(
-        items, order.folder, order.options, made, progress=progress, command=order.command, notes=notes
+        items,
+        order.folder,
+        order.options,
+        made,
+        progress=progress,
+        command=order.command,
+        notes=notes,
+        only=order.only,
     )
 
 
@@ -299,14 +309,13 @@ def _found_device(order: BatchOrder) -> dict[str, Any]:
         workers.stop()
 
 
-def dry_run(order: BatchOrder, *, workers: int | None = None) -> Rehearsal:
-    """Count what a batch would do, and estimate its time and disk space; nothing is written.
+def rehearsed(order: BatchOrder, *, workers: int | None = None) -> Rehearsal:
+    """Count what a batch would do, and estimate its time and disk space.
 
     Parameters
     ----------
     order : BatchOrder
     workers : int, optional
-        Processes at one time, as of `run`.
 
     Returns
     -------
@@ -320,5 +329,40 @@ def dry_run(order: BatchOrder, *, workers: int | None = None) -> Rehearsal:
     from gpufuse.batch.rehearsal import rehearse
 
     items, notes = order.listing()
+    items = [item for item in items if not order.only or item.name in order.only]
     count = _checked_count(workers) or local_workers(order, None).count
     return rehearse(items, order.folder, order.options, workers=count, notes=notes)
+
+
+def dry_run(
+    source: str | Path,
+    day: str | Path | None = None,
+    folder: str | Path = "enhanced",
+    *,
+    camera: str | None = None,
+    settings: Settings | None = None,
+    areas: str | Path | None = None,
+    workers: int | None = None,
+    only: Sequence[str] = (),
+    **options: Any,
+) -> Rehearsal:
+    """Count what `run` would do with the same words, and estimate its time and disk space; nothing is written.
+
+    Parameters
+    ----------
+    source, day, folder, camera, settings, areas, workers, only
+        As of `run`.
+    **options
+        As of `gpufuse.batch.Options`.
+
+    Returns
+    -------
+    Rehearsal
+
+    Raises
+    ------
+    ConfigError, InputError, DeviceError
+        As `run`.
+    """
+    order = _order(source, day, folder, camera, settings, areas, only, options)
+    return rehearsed(order, workers=workers)

@@ -22,6 +22,7 @@ __all__ = ["Child"]
 
 _KILLED = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP)
 _MOST_COMPLAINTS = 1 << 16
+_PATIENCE = 10.0  # seconds for a process that was killed to be gone
 
 
 class Child:
@@ -92,10 +93,10 @@ class Child:
                 self._heard = time.monotonic()
         *lines, self._rest = self._rest.split(b"\n")
         for line in lines:
-            record: dict[str, Any] = json.loads(line)
+            record = _told(line)
             if "ended" in record:
                 self._outcome = Outcome(**record["ended"])
-            else:
+            elif "done" in record:
                 events.append(Advanced(self.task.id, self.worker, record["done"], record["expected"]))
         if closed:
             self._process.wait()
@@ -150,9 +151,19 @@ class Child:
         """End the process at once, if it has not ended, and clear it away; safe to call again."""
         if self._process.poll() is None:
             self._process.kill()
-            self._process.wait()
+            with contextlib.suppress(subprocess.TimeoutExpired):  # a disk that hangs may hold it for ever
+                self._process.wait(_PATIENCE)
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None
             with contextlib.suppress(OSError):  # what it did not read any more
                 pipe.close()
         self._complaints.close()
+
+
+def _told(line: bytes) -> dict[str, Any]:
+    """What a line of the child says; nothing, where something else has printed it."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return {}
+    return record if isinstance(record, dict) else {}

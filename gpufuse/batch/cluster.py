@@ -11,7 +11,6 @@ import dataclasses
 import os
 import queue
 import secrets
-import select
 import socket
 import time
 from collections import Counter
@@ -22,7 +21,7 @@ from gpufuse import files
 from gpufuse._version import __version__
 from gpufuse.batch.children import Child
 from gpufuse.batch.tasks import Advanced, Ended, Event, Outcome, Started, Task
-from gpufuse.batch.workers import cores
+from gpufuse.batch.workers import cores, wait_readable
 from gpufuse.batch.workspace import Workspace, safely
 from gpufuse.errors import ConfigError, DeviceError
 
@@ -30,6 +29,7 @@ __all__ = ["ClusterWorkers", "do_task"]
 
 _CONNECT = 10.0  # seconds
 _POLL = 1.0
+_PATIENCE = 600.0  # seconds without a single worker
 
 
 def do_task(
@@ -75,7 +75,7 @@ def do_task(
     child = Child(task, name)
     try:
         while True:
-            select.select([child.output], [], [], _POLL)
+            wait_readable([child.output], _POLL)
             for event in child.listen():
                 if isinstance(event, Ended):
                     return event.outcome.to_json()
@@ -135,6 +135,7 @@ class ClusterWorkers:
         self._events: queue.Queue[Event] = queue.Queue()
         self._futures: dict[str, Any] = {}
         self._count = 0
+        self._seen = time.monotonic()  # when there were workers
         self._alive = Workspace(Path(folder).absolute()).running(
             f"{token}-{socket.gethostname()}-{os.getpid()}"
         )
@@ -152,8 +153,10 @@ class ClusterWorkers:
         return f"{count} worker{'s' * (count != 1)} of the cluster at {self._address}"
 
     def _workers(self) -> dict[str, Any]:
-        workers: dict[str, Any] = self._client.scheduler_info(n_workers=-1)["workers"]
-        return workers
+        workers: dict[str, Any] = self._client.scheduler_info(n_workers=-1).get("workers", {})
+        if workers:
+            self._seen = time.monotonic()
+        return workers  # none as well where the scheduler has gone, which `wait` tells
 
     def _shares(self) -> dict[str, int]:
         shares: Counter[str] = Counter()
@@ -182,6 +185,12 @@ class ClusterWorkers:
         self._futures[task.id] = future
         future.add_done_callback(lambda ended: self._events.put(Ended(task.id, "", _outcome_of(ended, task))))
 
+    def _lost(self, found: str) -> DeviceError:
+        return DeviceError(
+            f"scheduler: expected the cluster at {self._address} to stay, found {found}; start it again and repeat "
+            "the command: what is done is kept"
+        )
+
     def _hear(self, event: tuple[float, dict[str, Any]]) -> None:
         _, told = event
         if "done" in told:
@@ -203,10 +212,9 @@ class ClusterWorkers:
             while True:
                 events.append(self._events.get_nowait())
         if self._client.status in ("closed", "closing", "failed"):
-            raise DeviceError(
-                f"scheduler: expected the cluster at {self._address} to stay, found that it has gone; start it again "
-                "and repeat the command: what is done is kept"
-            )
+            raise self._lost("that its scheduler has gone")
+        if time.monotonic() - self._seen > _PATIENCE and not self._workers():
+            raise self._lost(f"no worker for {_PATIENCE / 60:.0f} minutes")
         for event in events:
             if isinstance(event, Ended):
                 self._futures.pop(event.task, None)
@@ -229,11 +237,14 @@ class ClusterWorkers:
 
 def _outcome_of(future: Any, task: Task) -> Outcome:
     """What became of a task; a worker that was lost is a process that was killed."""
-    if future.status == "finished":
-        return Outcome(**future.result())
     reason = "cancelled"
-    if future.status == "error":
-        error = future.exception()
+    try:
+        if future.status == "finished":
+            return Outcome(**future.result())
+        error = future.exception() if future.status == "error" else None
+    except Exception as lost:  # what was finished is gone with its worker
+        reason, error = type(lost).__name__, None
+    if error is not None:
         reason = type(error).__name__
         if reason != "KilledWorker":
             line = f"{task.subject}: expected a result from the cluster, found '{error}'; look at its logs"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from gpufuse import files
-from gpufuse.batch.api import BatchOrder, dry_run, run_order
+from gpufuse.batch.api import BatchOrder, rehearsed, run_order
 from gpufuse.batch.orders import SEGMENT_SECONDS, STALL_SECONDS, Options
 from gpufuse.batch.results import BatchReport
 from gpufuse.batch.terminal import ProgressLines
@@ -193,7 +193,7 @@ def run_batch(arguments: argparse.Namespace, settings: Settings, tell: Tell) -> 
         tuple(arguments.only),
     )
     if arguments.dry_run:
-        print("\n".join(dry_run(order, workers=arguments.workers).lines()))
+        print("\n".join(rehearsed(order, workers=arguments.workers).lines()))
         return 0
     items, notes = order.listing()
     for note in notes:
@@ -202,11 +202,14 @@ def run_batch(arguments: argparse.Namespace, settings: Settings, tell: Tell) -> 
         report = run_order(
             order, items, notes, workers=arguments.workers, scheduler=arguments.scheduler, progress=progress
         )
+    for note in report.notes[len(notes) :]:
+        tell(f"gpufuse: {note}")
     _tell_results(report, tell)
     if arguments.json is not None:
         _write_json(report, arguments.json)
-    if arguments.json != "-":
-        print(report.summary())
+    with contextlib.suppress(BrokenPipeError):  # the work is done, and the code tells how
+        if arguments.json != "-":
+            print(report.summary(), flush=True)
     return report.exit_code
 
 
@@ -231,7 +234,8 @@ def _options(arguments: argparse.Namespace) -> Options:
 
 def _tell_results(report: BatchReport, tell: Tell) -> None:
     for result in report.failed[:_MOST_TOLD]:
-        tell(f"gpufuse: {result.item.name}: {result.error}")
+        name = f"{result.item.name}: "
+        tell(f"gpufuse: {name}{result.error.removeprefix(name)}")
     for result in report.damaged[:_MOST_TOLD]:
         assert result.manifest is not None
         tell(f"gpufuse: {result.item.name}: made from the readable part; {result.manifest.damage[0]}")

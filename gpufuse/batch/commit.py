@@ -6,19 +6,30 @@ next can finish it, and two processes that made the same clip cannot mix their f
 
 from __future__ import annotations
 
-import json
+import contextlib
 import secrets
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from gpufuse import files
-from gpufuse.batch.manifest import Manifest, manifest_path, read_manifest, same_file
+from gpufuse.batch.manifest import (
+    FileRecord,
+    Manifest,
+    manifest_path,
+    read_manifest,
+    same_file,
+    same_inputs,
+    same_order,
+)
 from gpufuse.batch.orders import Item
 from gpufuse.batch.workspace import Workspace, read_record, safely, write_record
 from gpufuse.errors import DamagedInputError, OutputError
 
-__all__ = ["commit", "finish_pending", "new_token", "output_names"]
+__all__ = ["commit", "finish_pending", "made_already", "new_token", "output_names"]
+
+_PATIENCE = 60.0  # seconds for another process to finish giving names
 
 
 def new_token() -> str:
@@ -41,7 +52,7 @@ def output_names(name: str, count: int) -> list[str]:
 def commit(
     workspace: Workspace, item: Item, parts: Sequence[Path], manifest: Manifest, *, overwrite: bool
 ) -> Manifest:
-    """Give the outputs of a clip their names, then write its manifest, then forget its work.
+    """Give the outputs of a clip their names, then write its manifest.
 
     Parameters
     ----------
@@ -63,12 +74,16 @@ def commit(
     OutputError
     """
     work, token = workspace.work(item), new_token()
-    written = work / f"manifest-{token}.json"
-    with safely(written):
-        files.write_whole(written, manifest.to_bytes())
-    pending = work / f"pending-{token}.json"
-    write_record(pending, {"manifest": written.name, "parts": [part.name for part in parts]})
-    done = _finish(workspace, item, pending, overwrite=overwrite)
+    with _alone(workspace, item):
+        made = made_already(workspace, item, manifest.order)
+        if made is not None:
+            return made
+        written = work / f"manifest-{token}.json"
+        with safely(written):
+            files.write_whole(written, manifest.to_bytes())
+        pending = work / f"pending-{token}.json"
+        write_record(pending, {"manifest": written.name, "parts": [part.name for part in parts]})
+        done = _finish(workspace, item, pending, overwrite=overwrite)
     if done is None:
         raise OutputError(
             f"{item.name}: expected its finished parts, found them gone; run the batch again, one at a time"
@@ -86,25 +101,73 @@ def finish_pending(
     workspace : Workspace
     item : Item
     order : dict
-        As of `gpufuse.batch.orders.fingerprint`; work for another order is not finished.
+        As of `gpufuse.batch.orders.fingerprint`; work for another order, or from other inputs, is not finished.
     overwrite : bool
 
     Returns
     -------
     Manifest or None
-        None if there is nothing to finish.
+        Also where another process has finished all of it. None if there is nothing to finish.
 
     Raises
     ------
     OutputError
     """
-    for pending in sorted(workspace.work(item).glob("pending-*.json")):
-        found = _finish(workspace, item, pending, overwrite=overwrite, order=order)
-        if found is not None:
-            return found
-        with safely(pending):
-            files.remove(pending)
+    made = made_already(workspace, item, order)
+    if made is not None or not workspace.work(item).is_dir():
+        return made
+    with _alone(workspace, item):
+        for pending in sorted(workspace.work(item).glob("pending-*.json")):
+            found = _finish(workspace, item, pending, overwrite=overwrite, order=order)
+            if found is not None:
+                return found
+            with safely(pending):
+                files.remove(pending)
     return None
+
+
+def made_already(workspace: Workspace, item: Item, order: dict[str, Any]) -> Manifest | None:
+    """Return the manifest of an output that is there, of this order and of the inputs that are there now.
+
+    Parameters
+    ----------
+    workspace : Workspace
+    item : Item
+    order : dict
+
+    Returns
+    -------
+    Manifest or None
+    """
+    try:
+        manifest = read_manifest(workspace.output(item))
+    except DamagedInputError:
+        return None
+    if manifest is None or not same_order(manifest, order):
+        return None
+    there = all(same_file(output, workspace.root / output.path) for output in manifest.outputs)
+    return manifest if there and same_inputs(manifest, item.clip, item.day) else None
+
+
+@contextlib.contextmanager
+def _alone(workspace: Workspace, item: Item) -> Iterator[None]:
+    """Have one process at a time give names: on a cluster a task may run twice."""
+    path = workspace.work(item) / "commit.lock"
+    until = time.monotonic() + _PATIENCE
+    with safely(path):
+        files.make_folder(path.parent)
+        while True:
+            try:
+                lock = files.lock(path)
+                break
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.1)
+        try:
+            yield
+        finally:
+            lock.close()
 
 
 def _finish(
@@ -120,7 +183,7 @@ def _finish(
         manifest = Manifest.from_bytes(written.read_bytes())
     except (OSError, ValueError):
         return None
-    if order is not None and json.loads(json.dumps(order)) != manifest.order:
+    if order is not None and not (same_order(manifest, order) and same_inputs(manifest, item.clip, item.day)):
         return None
     finals = [workspace.root / output.path for output in manifest.outputs]
     parts = [work / name for name in record["parts"]]
@@ -136,9 +199,9 @@ def _finish(
     return _put_manifest(written, workspace.output(item), manifest)
 
 
-def _rename(part: Path, final: Path, output: Any, *, overwrite: bool) -> None:
+def _rename(part: Path, final: Path, output: FileRecord, *, overwrite: bool) -> None:
     if part.exists():
-        if overwrite:
+        if overwrite or _is_reserved(final):
             files.replace(part, final)
         else:
             try:
@@ -150,17 +213,22 @@ def _rename(part: Path, final: Path, output: Any, *, overwrite: bool) -> None:
     files.flush_folder(final.parent)
 
 
+def _is_reserved(final: Path) -> bool:
+    """Whether a name is there and nothing more: without hard links it is reserved first, and then a kill came."""
+    try:
+        return final.stat().st_size == 0
+    except OSError:
+        return False
+
+
 def _put_manifest(written: Path, output: Path, manifest: Manifest) -> Manifest:
     """The last step: from here on the clip is done."""
     final = manifest_path(output)
     with safely(final):
-        try:
+        if _is_reserved(final):
+            files.replace(written, final)
+        else:
             files.rename_new(written, final)
-        except FileExistsError:
-            other = read_manifest(output)
-            if other is None or other.order != manifest.order:
-                raise
-            manifest = other
         files.flush_folder(final.parent)
     return manifest
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import json
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -12,16 +14,17 @@ from typing import Any
 
 from gpufuse import files
 from gpufuse._version import __version__
-from gpufuse.batch.commit import output_names
-from gpufuse.batch.manifest import FileRecord, Manifest, recorded, same_file
+from gpufuse.batch.commit import new_token, output_names
+from gpufuse.batch.manifest import FileRecord, Manifest, recorded
 from gpufuse.batch.orders import Item
-from gpufuse.batch.plates import KeptPlate, input_files
+from gpufuse.batch.plates import KeptPlate, input_files, recorded_plate
 from gpufuse.batch.sheet import thumbnail_sheet
-from gpufuse.batch.workspace import Workspace, safely, write_record
+from gpufuse.batch.tasks import Task
+from gpufuse.batch.workspace import Workspace, read_record, safely, write_record
 from gpufuse.enhance import EnhanceReport
-from gpufuse.errors import DamagedInputError
+from gpufuse.errors import InputError
 
-__all__ = ["begin_work", "check_inputs", "manifest_of", "record_inputs", "write_sheet"]
+__all__ = ["begin_work", "manifest_of", "plate_of", "record_inputs", "result_file", "write_sheet"]
 
 
 def record_inputs(source: str, tell: Callable[[], None]) -> tuple[FileRecord, ...]:
@@ -29,28 +32,44 @@ def record_inputs(source: str, tell: Callable[[], None]) -> tuple[FileRecord, ..
     return tuple(recorded(path, tell=tell) for path in input_files(source))
 
 
-def check_inputs(inputs: Sequence[FileRecord]) -> None:
-    """See that the clip is what it was when its hash was taken.
-
-    Raises
-    ------
-    DamagedInputError
-    """
-    for record in inputs:
-        if not same_file(record, record.path):
-            raise DamagedInputError(
-                f"{Path(record.path).name}: expected it to stay as it was, found that it changed while it was read; "
-                "wait until it is complete, and run the batch again"
-            )
-
-
 def begin_work(workspace: Workspace, item: Item, order: dict[str, Any]) -> None:
     """Make the folder for the unfinished work of a clip, and say what it is for."""
     work = workspace.work(item)
     with safely(work):
         files.make_folder(work)
-    if not (work / "order.json").exists():
+    begun = read_record(work / "order.json")
+    if begun is None or begun.get("order") != json.loads(json.dumps(order)):
         write_record(work / "order.json", {"order": order})
+
+
+def plate_of(task: Task, workspace: Workspace) -> KeptPlate:
+    """Return the plate that a task is to use.
+
+    Raises
+    ------
+    InputError
+        If it is gone.
+    """
+    assert task.item is not None
+    kept = recorded_plate(workspace, task.item.day, task.options)
+    if kept is None:
+        raise InputError(
+            f"{Path(task.item.day).name}: expected its plate in the batch's folder, found none; run the batch again"
+        )
+    return kept
+
+
+@contextlib.contextmanager
+def result_file(workspace: Workspace, item: Item) -> Iterator[Path]:
+    """Yield a name for a clip's result in its work folder; what is left of it after an error is removed."""
+    path = workspace.work(item) / f"result-{new_token()}{Path(item.name).suffix}"
+    try:
+        yield path
+    except BaseException:
+        for part in path.parent.glob(f"{path.stem}*"):
+            with contextlib.suppress(OSError):
+                files.remove(part)
+        raise
 
 
 def write_sheet(workspace: Workspace, item: Item, plate: Any, result: Path, limits: Any) -> None:
@@ -69,12 +88,13 @@ def manifest_of(
     report: EnhanceReport,
     *,
     segments: int = 1,
+    tell: Callable[[], None] = lambda: None,
 ) -> Manifest:
-    """Describe what was made."""
+    """Describe what was made; `tell` is called now and then while it is hashed."""
     names = output_names(item.name, len(parts))
     return Manifest(
         name=item.name,
-        outputs=tuple(recorded(part, name=name) for part, name in zip(parts, names, strict=True)),
+        outputs=tuple(recorded(part, name=name, tell=tell) for part, name in zip(parts, names, strict=True)),
         clip=inputs,
         day=plate.inputs,
         order=order,

@@ -16,7 +16,16 @@ from typing import Any
 
 from gpufuse.errors import DamagedInputError, InputError
 
-__all__ = ["FileRecord", "Manifest", "manifest_path", "read_manifest", "recorded", "same_file"]
+__all__ = [
+    "FileRecord",
+    "Manifest",
+    "manifest_path",
+    "read_manifest",
+    "recorded",
+    "same_file",
+    "same_inputs",
+    "same_order",
+]
 
 FORMAT = 1
 _BLOCK = 1 << 20
@@ -172,7 +181,9 @@ def read_manifest(output: str | Path) -> Manifest | None:
     """
     path = manifest_path(output)
     try:
-        return Manifest.from_bytes(path.read_bytes())
+        content = path.read_bytes()
+        # Without hard links a name is reserved first: whoever did that was killed.
+        return Manifest.from_bytes(content) if content else None
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -220,7 +231,14 @@ def recorded(
     return FileRecord(stated, facts.st_size, facts.st_mtime_ns, content.hexdigest())
 
 
-def same_file(record: FileRecord, path: str | Path, *, thorough: bool = False) -> bool:
+def same_file(
+    record: FileRecord,
+    path: str | Path,
+    *,
+    thorough: bool = False,
+    known: dict[tuple[str, int, int], str] | None = None,
+    tell: Callable[[], None] = lambda: None,
+) -> bool:
     """Tell whether a file is what was recorded.
 
     Parameters
@@ -229,6 +247,10 @@ def same_file(record: FileRecord, path: str | Path, *, thorough: bool = False) -
     path : path
     thorough : bool
         Whether to read it all. Otherwise it is read only where its time has changed and its size has not.
+    known : dict, optional
+        Hashes by path, size and time, for files that are asked about again and again; is added to.
+    tell : callable
+        Called now and then.
 
     Returns
     -------
@@ -241,6 +263,68 @@ def same_file(record: FileRecord, path: str | Path, *, thorough: bool = False) -
             return False
         if facts.st_mtime_ns == record.mtime_ns and not thorough:
             return True
-        return recorded(path).hash == record.hash
+        key = (os.fspath(path), facts.st_size, facts.st_mtime_ns)
+        if known is None or key not in known:
+            found = recorded(path, tell=tell).hash
+            if known is None:
+                return found == record.hash
+            known[key] = found
+        return known[key] == record.hash
     except OSError:  # InputError is one
         return False
+
+
+def same_inputs(
+    manifest: Manifest, clip: str, day: str, known: dict[tuple[str, int, int], str] | None = None
+) -> bool:
+    """Tell whether the clip and the day of an output are what they were.
+
+    Parameters
+    ----------
+    manifest : Manifest
+    clip, day : str
+        Where they are now; files may have moved since.
+    known : dict, optional
+        As of `same_file`.
+
+    Returns
+    -------
+    bool
+        What cannot be looked at any more is taken to be the same.
+    """
+    return all(
+        _same_source(records, source, known)
+        for records, source in ((manifest.clip, clip), (manifest.day, day))
+    )
+
+
+def same_order(manifest: Manifest, order: dict[str, Any]) -> bool:
+    """Tell whether an output is what an order asks for.
+
+    Parameters
+    ----------
+    manifest : Manifest
+    order : dict
+        As of `gpufuse.batch.orders.fingerprint`.
+
+    Returns
+    -------
+    bool
+        What is to be done about damage does not matter where there was none; nor what is to be done about pictures
+        that change their size, where that would have been a failure.
+    """
+    wanted = json.loads(json.dumps(order))
+    if not manifest.damage:
+        wanted["on_damage"] = manifest.order.get("on_damage")
+    if manifest.order.get("on_resize") == "fail":
+        wanted["on_resize"] = "fail"
+    return bool(manifest.order == wanted)
+
+
+def _same_source(
+    records: tuple[FileRecord, ...], source: str, known: dict[tuple[str, int, int], str] | None
+) -> bool:
+    if os.path.isfile(source):
+        return len(records) == 1 and same_file(records[0], source, known=known)
+    present = [record for record in records if os.path.exists(record.path)]
+    return all(same_file(record, record.path, known=known) for record in present)

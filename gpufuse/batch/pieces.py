@@ -7,18 +7,28 @@ each segment that is done, each written last.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import hashlib
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gpufuse import files
 from gpufuse.batch.commit import commit, finish_pending, new_token
-from gpufuse.batch.finishing import begin_work, check_inputs, manifest_of, record_inputs, write_sheet
+from gpufuse.batch.finishing import (
+    begin_work,
+    manifest_of,
+    plate_of,
+    record_inputs,
+    result_file,
+    write_sheet,
+)
 from gpufuse.batch.manifest import FileRecord, same_file
 from gpufuse.batch.orders import Item, Options, fingerprint
-from gpufuse.batch.plates import KeptPlate
+from gpufuse.batch.plates import KeptPlate, check_inputs
 from gpufuse.batch.tasks import Task
-from gpufuse.batch.workspace import Workspace, read_record, write_record
+from gpufuse.batch.workspace import Workspace, read_record, safely, write_record
 from gpufuse.errors import InputError
 from gpufuse.fusion import Look, temporal_reach
 from gpufuse.plate import Plate, aligned_plate
@@ -34,8 +44,13 @@ Advance = Callable[[int, int | None], None]
 
 @dataclass(frozen=True)
 class _Surveyed:
-    """What is known of a clip once it was surveyed: all that a segment needs."""
+    """What is known of a clip once it was surveyed: all that a segment needs.
 
+    The key stands for everything that the frames of a segment depend on: order, clip, day and lengths of segments.
+    Segments of another key are not used.
+    """
+
+    key: str
     inputs: tuple[FileRecord, ...]
     survey: Survey
     look: Look
@@ -46,6 +61,7 @@ class _Surveyed:
 
     def to_json(self) -> dict[str, Any]:
         return {
+            "key": self.key,
             "inputs": [dataclasses.asdict(record) for record in self.inputs],
             "survey": self.survey.to_json(),
             "look": dataclasses.asdict(self.look),
@@ -58,6 +74,7 @@ class _Surveyed:
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> _Surveyed:
         return cls(
+            record["key"],
             tuple(FileRecord(**file) for file in record["inputs"]),
             Survey.from_json(record["survey"]),
             Look(**record["look"]),
@@ -97,13 +114,14 @@ def survey_clip(task: Task, advance: Advance) -> dict[str, Any]:
     order = fingerprint(item, options)
     if finish_pending(workspace, item, order, overwrite=options.overwrite) is not None:
         return {"finished": True}
-    known = _known(workspace, item, options)
+    kept = plate_of(task, workspace)
+    known = _known(workspace, item, options, order, kept)
     if known is None:
-        known = _survey(task, workspace, order, advance)
+        known = _survey(task, workspace, order, kept, advance)
     if len(known.survey.segments) == 1:
         return {"whole": True}
     segments = known.survey.segments
-    done = [segment.index for segment in segments if _made(workspace, item, segment) is not None]
+    done = [segment.index for segment in segments if _made(workspace, item, known, segment) is not None]
     return {
         "segments": [segment.to_json() for segment in segments],
         "frames": known.survey.frames,
@@ -111,23 +129,42 @@ def survey_clip(task: Task, advance: Advance) -> dict[str, Any]:
     }
 
 
-def _known(workspace: Workspace, item: Item, options: Options) -> _Surveyed | None:
-    """What an earlier run has found, if the clip has not changed and the segments are wanted as long."""
+def _known(
+    workspace: Workspace, item: Item, options: Options, order: dict[str, Any], kept: KeptPlate
+) -> _Surveyed | None:
+    """What an earlier run has found, if nothing has changed that a segment depends on."""
     record = read_record(workspace.work(item) / "survey.json")
-    if record is None or record["seconds"] != options.segment:
+    if record is None:
         return None
-    known = _Surveyed.from_json(record)
+    try:
+        known = _Surveyed.from_json(record)
+    except (KeyError, TypeError, ValueError):  # of another version
+        return None
+    if known.key != _key(order, known.inputs, kept, options):
+        return None
     present = all(same_file(file, file.path) for file in known.inputs)
     return known if present and known.survey.marks.exists() and Path(known.picture).exists() else None
 
 
-def _survey(task: Task, workspace: Workspace, order: dict[str, Any], advance: Advance) -> _Surveyed:
+def _key(order: dict[str, Any], inputs: Sequence[FileRecord], kept: KeptPlate, options: Options) -> str:
+    facts = [
+        order,
+        [record.hash for record in inputs],
+        [record.hash for record in kept.inputs],
+        options.segment,
+        options.device,
+    ]
+    return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+
+def _survey(
+    task: Task, workspace: Workspace, order: dict[str, Any], kept: KeptPlate, advance: Advance
+) -> _Surveyed:
     assert task.item is not None
     item, options = task.item, task.options
     inputs = record_inputs(item.clip, lambda: advance(0, None))
     begin_work(workspace, item, order)
     work = workspace.work(item)
-    kept = KeptPlate.from_json(task.details["plate"])
     plate = aligned_plate(kept.load(options), item.clip, options.alignment, limits=options.limits)
     picture = kept.picture
     if options.register:
@@ -153,33 +190,39 @@ def _survey(task: Task, workspace: Workspace, order: dict[str, Any], advance: Ad
         limits=options.limits,
     )
     shift = None if plate.shift is None else dataclasses.asdict(plate.shift)
-    known = _Surveyed(inputs, found, look, picture, plate.damage, plate.notes, shift)
+    key = _key(order, inputs, kept, options)
+    known = _Surveyed(key, inputs, found, look, picture, plate.damage, plate.notes, shift)
     check_inputs(inputs)
-    # Segments of another plan do not fit any more; their files are told apart by name and forgotten with the folder.
-    write_record(work / "survey.json", known.to_json() | {"seconds": options.segment})
+    check_inputs(kept.inputs)
+    write_record(work / "survey.json", known.to_json())
     return known
 
 
-def _segment_record(workspace: Workspace, item: Item, segment: Segment) -> Path:
-    """Where a segment that is done is described; its frames are in the name, so another plan has other names."""
-    return workspace.work(item) / f"segment-{segment.index:05}-{segment.first}-{segment.stop}.json"
+def _segment_record(workspace: Workspace, item: Item, known: _Surveyed, segment: Segment) -> Path:
+    """Where a segment that is done is described."""
+    return workspace.work(item) / f"segment-{segment.index:05}-{known.key}.json"
 
 
-def _made(workspace: Workspace, item: Item, segment: Segment) -> SegmentReport | None:
+def _made(workspace: Workspace, item: Item, known: _Surveyed, segment: Segment) -> SegmentReport | None:
     """The report of a segment that is done."""
-    record = read_record(_segment_record(workspace, item, segment))
+    record = read_record(_segment_record(workspace, item, known, segment))
     if record is None:
         return None
+    size = record.pop("size", None)
     report = SegmentReport.from_json(record)
-    return report if report.output.exists() else None
+    try:
+        return report if report.output.stat().st_size == size else None
+    except OSError:
+        return None
 
 
-def _surveyed(task: Task, workspace: Workspace) -> _Surveyed:
+def _surveyed(task: Task, workspace: Workspace, order: dict[str, Any], kept: KeptPlate) -> _Surveyed:
     assert task.item is not None
-    known = _known(workspace, task.item, task.options)
+    known = _known(workspace, task.item, task.options, order, kept)
     if known is None:
         raise InputError(
-            f"{task.subject}: expected the clip as it was surveyed, found it changed; run the batch again"
+            f"{task.subject}: expected clip, day and unfinished work as they were when it was surveyed, found "
+            "something changed; run the batch again"
         )
     return known
 
@@ -206,11 +249,12 @@ def make_segment(task: Task, advance: Advance) -> dict[str, Any]:
     item, options = task.item, task.options
     workspace = Workspace(Path(task.folder))
     segment = Segment.from_json(task.details["segment"])
-    made = _made(workspace, item, segment)
+    kept = plate_of(task, workspace)
+    known = _surveyed(task, workspace, fingerprint(item, options), kept)
+    made = _made(workspace, item, known, segment)
     if made is not None:
         return {"frames": made.frames}
-    known = _surveyed(task, workspace)
-    record = _segment_record(workspace, item, segment)
+    record = _segment_record(workspace, item, known, segment)
     report = enhance_segment(
         item.clip,
         known.plate(options),
@@ -225,7 +269,7 @@ def make_segment(task: Task, advance: Advance) -> dict[str, Any]:
         threads=task.threads or None,
         progress=advance,
     )
-    write_record(record, report.to_json())
+    write_record(record, report.to_json() | {"size": report.output.stat().st_size})
     return {"frames": report.frames}
 
 
@@ -240,7 +284,7 @@ def join(task: Task, advance: Advance) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``frames``.
+        ``frames``; or ``again`` where the segments do not fit each other, and were given up.
 
     Raises
     ------
@@ -252,17 +296,29 @@ def join(task: Task, advance: Advance) -> dict[str, Any]:
     order = fingerprint(item, options)
     if finish_pending(workspace, item, order, overwrite=options.overwrite) is not None:
         return {"finished": True}
-    known = _surveyed(task, workspace)
-    kept = KeptPlate.from_json(task.details["plate"])
+    kept = plate_of(task, workspace)
+    known = _surveyed(task, workspace, order, kept)
     plate = known.plate(options)
-    reports = [report for segment in known.survey.segments if (report := _made(workspace, item, segment))]
-    result = workspace.work(item) / f"result-{new_token()}{Path(item.name).suffix}"
-    advance(0, None)
-    joined = join_segments(known.survey, reports, result, plate=plate)
-    check_inputs(known.inputs)
-    manifest = manifest_of(
-        item, [result], known.inputs, kept, order, joined, segments=len(known.survey.segments)
-    )
-    write_sheet(workspace, item, plate.pixels, result, options.limits)
-    commit(workspace, item, [result], manifest, overwrite=options.overwrite)
+    found = [_made(workspace, item, known, segment) for segment in known.survey.segments]
+    reports = [report for report in found if report is not None]
+
+    def tell() -> None:
+        advance(0, None)
+
+    with result_file(workspace, item) as result:
+        try:
+            joined = join_segments(known.survey, reports, result, plate=plate, tell=tell)
+        except InputError:
+            # One is missing, damaged, or of another encoder than the rest: all of them are made again.
+            for segment in known.survey.segments:
+                path = _segment_record(workspace, item, known, segment)
+                with safely(path):
+                    files.remove(path)
+            return {"again": True}
+        check_inputs(known.inputs)
+        check_inputs(kept.inputs)
+        count = len(known.survey.segments)
+        manifest = manifest_of(item, [result], known.inputs, kept, order, joined, segments=count, tell=tell)
+        write_sheet(workspace, item, plate.pixels, result, options.limits)
+        commit(workspace, item, [result], manifest, overwrite=options.overwrite)
     return {"frames": joined.frames}

@@ -5,19 +5,28 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from gpufuse._version import __version__
 from gpufuse.batch.manifest import FileRecord, recorded, same_file
 from gpufuse.batch.orders import Options
 from gpufuse.batch.workspace import Workspace, read_record, write_record
-from gpufuse.errors import InputError
+from gpufuse.errors import DamagedInputError, InputError
 from gpufuse.plate import Plate, day_plate
 from gpufuse.stills import is_still, read_still, write_still
 
-__all__ = ["KeptPlate", "input_files", "keep_plate", "kept_plate", "plate_key"]
+__all__ = [
+    "KeptPlate",
+    "check_inputs",
+    "input_files",
+    "keep_plate",
+    "kept_plate",
+    "plate_key",
+    "recorded_plate",
+]
 
 
 @dataclass(frozen=True)
@@ -67,7 +76,7 @@ def plate_key(day: str, options: Options) -> str:
     >>> plate_key("/days/cam1.mp4", Options()) == plate_key("/days/cam2.mp4", Options())
     False
     """
-    facts = f"{day}\n{options.plate_seconds}\n{options.on_damage}"
+    facts = f"{__version__}\n{day}\n{options.plate_seconds}\n{options.on_damage}"
     return hashlib.blake2b(os.fsencode(facts), digest_size=8).hexdigest()
 
 
@@ -104,18 +113,26 @@ def kept_plate(workspace: Workspace, day: str, options: Options) -> KeptPlate | 
     -------
     KeptPlate or None
     """
-    record = read_record(workspace.plate(plate_key(day, options)))
-    if record is None:
-        return None
-    kept = KeptPlate.from_json(record)
+    kept = recorded_plate(workspace, day, options)
     try:
         present = [str(path) for path in input_files(day)]
     except InputError:
+        return None
+    if kept is None:
         return None
     as_it_was = present == [file.path for file in kept.inputs]
     if not as_it_was or not all(same_file(file, file.path) for file in kept.inputs):
         return None
     return kept if Path(kept.picture).is_file() else None
+
+
+def recorded_plate(workspace: Workspace, day: str, options: Options) -> KeptPlate | None:
+    """Return the plate of a day as it was recorded; None where it was not, or by another version."""
+    record = read_record(workspace.plate(plate_key(day, options)))
+    try:
+        return None if record is None else KeptPlate.from_json(record)
+    except (KeyError, TypeError):
+        return None
 
 
 def keep_plate(
@@ -158,8 +175,24 @@ def keep_plate(
         picture = record.with_suffix(".png")
         write_still(picture, plate.pixels, overwrite=True)
         kept = KeptPlate(str(picture), inputs, plate.damage, plate.notes)
+    check_inputs(inputs)
     write_record(record, kept.to_json())
     return kept
+
+
+def check_inputs(inputs: Sequence[FileRecord]) -> None:
+    """See that the clip is what it was when its hash was taken.
+
+    Raises
+    ------
+    DamagedInputError
+    """
+    for record in inputs:
+        if not same_file(record, record.path):
+            raise DamagedInputError(
+                f"{Path(record.path).name}: expected it to stay as it was, found that it changed while it was read; "
+                "wait until it is complete, and run the batch again"
+            )
 
 
 def _limits(options: Options) -> Any:

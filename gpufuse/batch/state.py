@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from gpufuse.batch.manifest import FileRecord, Manifest, manifest_path, read_manifest, same_file
+from gpufuse.batch.manifest import Manifest, manifest_path, read_manifest, same_file, same_inputs, same_order
 from gpufuse.batch.orders import Item
 from gpufuse.batch.workspace import Workspace, read_record
 from gpufuse.errors import DamagedInputError, OutputError
@@ -39,7 +39,14 @@ class ClipState:
     outdated: tuple[Path, ...] = ()
 
 
-def found_state(workspace: Workspace, item: Item, order: dict[str, Any], *, overwrite: bool) -> ClipState:
+def found_state(
+    workspace: Workspace,
+    item: Item,
+    order: dict[str, Any],
+    *,
+    overwrite: bool,
+    known: dict[tuple[str, int, int], str] | None = None,
+) -> ClipState:
     """Find out what is left to do for a clip.
 
     Parameters
@@ -50,6 +57,8 @@ def found_state(workspace: Workspace, item: Item, order: dict[str, Any], *, over
         As of `gpufuse.batch.orders.fingerprint`.
     overwrite : bool
         Whether what was made otherwise is to be made again.
+    known : dict, optional
+        As of `gpufuse.batch.manifest.same_file`.
 
     Returns
     -------
@@ -61,19 +70,19 @@ def found_state(workspace: Workspace, item: Item, order: dict[str, Any], *, over
     try:
         manifest = read_manifest(output)
     except DamagedInputError as error:
-        return ClipState("to do") if overwrite else ClipState("blocked", error=error)
+        if not overwrite:
+            return ClipState("blocked", error=error)
+        return _begun(workspace, item, order, overwrite=True) or ClipState("to do")
     if manifest is None:
         return _without_manifest(workspace, item, order, output, overwrite=overwrite)
     if overwrite:
-        same = manifest.order == order and _inputs_as_they_were(manifest, item)
-        return (
-            ClipState("done", manifest)
-            if same and _outputs_are_there(workspace, manifest)
-            else ClipState("to do")
-        )
-    if manifest.order != order:
+        same = same_order(manifest, order) and same_inputs(manifest, item.clip, item.day, known)
+        if same and _outputs_are_there(workspace, manifest, known):
+            return ClipState("done", manifest)
+        return _begun(workspace, item, order, overwrite=True) or ClipState("to do")
+    if not same_order(manifest, order):
         return ClipState("other order", difference=_difference(manifest.order, order))
-    if not _inputs_as_they_were(manifest, item):
+    if not same_inputs(manifest, item.clip, item.day, known):
         outdated = OutputError(
             f"{item.name}: expected to be made from the clip and the day that are there now, found that they have "
             "changed since; use --overwrite, or put the old ones back"
@@ -83,7 +92,7 @@ def found_state(workspace: Workspace, item: Item, order: dict[str, Any], *, over
     present = [path for path in present if path.exists()]
     if len(present) < len(manifest.outputs):  # removed by the user: to be made again
         return ClipState("to do", outdated=(manifest_path(output), *present))
-    if not _outputs_are_there(workspace, manifest):
+    if not _outputs_are_there(workspace, manifest, known):
         changed = OutputError(
             f"{item.name}: expected the file that its manifest describes, found another; use --overwrite, or "
             "delete both"
@@ -95,12 +104,10 @@ def found_state(workspace: Workspace, item: Item, order: dict[str, Any], *, over
 def _without_manifest(
     workspace: Workspace, item: Item, order: dict[str, Any], output: Path, *, overwrite: bool
 ) -> ClipState:
+    begun = _begun(workspace, item, order, overwrite=overwrite)
+    if begun is not None:
+        return begun
     work = workspace.work(item)
-    begun = read_record(work / "order.json")
-    if begun is not None and begun["order"] != order:
-        if not overwrite:
-            return ClipState("other order", difference=_difference(begun["order"], order))
-        return ClipState("to do", outdated=(work,))
     if output.exists() and not overwrite and not any(work.glob("pending-*.json")):
         error = OutputError(
             f"{item.name}: expected a new name, found a file that this batch has not made; use another folder, "
@@ -110,25 +117,21 @@ def _without_manifest(
     return ClipState("to do")
 
 
-def _inputs_as_they_were(manifest: Manifest, item: Item) -> bool:
-    """Whether clip and day are what they were; what cannot be looked at any more is taken to be."""
-    if not _same_source(manifest.clip, item.clip) or not _same_source(manifest.day, item.day):
-        return False
-    return all(
-        same_file(record, record.path)
-        for record in (*manifest.clip, *manifest.day)
-        if Path(record.path).exists()
-    )
+def _begun(workspace: Workspace, item: Item, order: dict[str, Any], *, overwrite: bool) -> ClipState | None:
+    """What follows from unfinished work for another order; None where there is none."""
+    work = workspace.work(item)
+    begun = read_record(work / "order.json")
+    if begun is None or begun.get("order") == order:
+        return None
+    if overwrite:
+        return ClipState("to do", outdated=(work,))
+    return ClipState("other order", difference=_difference(begun.get("order") or {}, order))
 
 
-def _same_source(records: tuple[FileRecord, ...], source: str) -> bool:
-    """Whether files come from a source: they are it, or lie in it, or it is a pattern."""
-    path = Path(source)
-    return not path.is_file() or [record.path for record in records] == [str(path)]
-
-
-def _outputs_are_there(workspace: Workspace, manifest: Manifest) -> bool:
-    return all(same_file(record, workspace.root / record.path) for record in manifest.outputs)
+def _outputs_are_there(
+    workspace: Workspace, manifest: Manifest, known: dict[tuple[str, int, int], str] | None
+) -> bool:
+    return all(same_file(record, workspace.root / record.path, known=known) for record in manifest.outputs)
 
 
 def _difference(old: dict[str, Any], new: dict[str, Any]) -> str:

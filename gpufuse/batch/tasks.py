@@ -29,7 +29,7 @@ class Task:
     item : Item or None
         The clip it is about.
     options : Options
-    size : int
+    size : float
         Bytes of clip that are worked on, for the estimate of the time left; 0 for what hardly counts.
     details : dict
         What the kind of work needs besides, for JSON.
@@ -42,7 +42,7 @@ class Task:
     folder: str
     item: Item | None = None
     options: Options = field(default_factory=Options)
-    size: int = 0
+    size: float = 0
     details: dict[str, Any] = field(default_factory=dict)
     threads: int = 0
 

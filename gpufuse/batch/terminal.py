@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import PurePosixPath
 from types import TracebackType
@@ -48,16 +49,22 @@ class ProgressLines:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._watched = stream.isatty()
+        self._silent = False
         self._bars: list[Any] = []
         self._last: Progress | None = None
         self._told = 0.0
 
     def __call__(self, progress: Progress) -> None:
-        """Show how far the batch is."""
-        if self._watched:
-            self._show(progress)
-        else:
-            self._write(progress)
+        """Show how far the batch is; where nobody can see it any more, the batch goes on in silence."""
+        if self._silent:
+            return
+        try:
+            if self._watched:
+                self._show(progress)
+            else:
+                self._write(progress)
+        except (OSError, ValueError):  # the terminal, or whoever read the lines, has gone
+            self._silent = True
         self._last = progress
 
     def _show(self, progress: Progress) -> None:
@@ -101,8 +108,9 @@ class ProgressLines:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for bar in reversed(self._bars):
-            bar.close()
+        with contextlib.suppress(OSError, ValueError):
+            for bar in reversed(self._bars):
+                bar.close()
 
 
 def _figures(progress: Progress) -> str:

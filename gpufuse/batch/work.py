@@ -7,11 +7,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from gpufuse.batch.commit import commit, finish_pending, new_token
-from gpufuse.batch.finishing import begin_work, check_inputs, manifest_of, record_inputs, write_sheet
+from gpufuse.batch.commit import commit, finish_pending
+from gpufuse.batch.finishing import (
+    begin_work,
+    manifest_of,
+    plate_of,
+    record_inputs,
+    result_file,
+    write_sheet,
+)
 from gpufuse.batch.orders import Item, fingerprint
 from gpufuse.batch.pieces import join, make_segment, survey_clip
-from gpufuse.batch.plates import KeptPlate, keep_plate
+from gpufuse.batch.plates import check_inputs, keep_plate
 from gpufuse.batch.tasks import Task
 from gpufuse.batch.workspace import Workspace
 from gpufuse.device import select_device
@@ -64,8 +71,8 @@ def _item(task: Task) -> Item:
 def _make_plate(task: Task, advance: Advance) -> dict[str, Any]:
     module = _module(task)
     workspace = Workspace(Path(task.folder))
-    kept = keep_plate(workspace, _item(task).day, task.options, lambda: advance(0, None), module)
-    return kept.to_json()
+    keep_plate(workspace, _item(task).day, task.options, lambda: advance(0, None), module)
+    return {}
 
 
 def _module(task: Task) -> Any:
@@ -112,31 +119,33 @@ def _make_clip(task: Task, advance: Advance) -> dict[str, Any]:
         return {"long": True}
     inputs = record_inputs(item.clip, lambda: advance(0, None))
     begin_work(workspace, item, order)
-    kept = KeptPlate.from_json(task.details["plate"])
+    kept = plate_of(task, workspace)
     plate = kept.load(options)
-    result = workspace.work(item) / f"result-{new_token()}{Path(item.name).suffix}"
-    report = enhance(
-        item.clip,
-        item.day,
-        result,
-        device=options.device,
-        areas=item.areas,
-        settings=item.settings,
-        overwrite=True,
-        on_damage=options.on_damage,
-        on_resize=options.on_resize,
-        limits=options.limits,
-        decoder=options.decoder,
-        plate=plate,
-        threads=task.threads or None,
-        alignment=options.alignment,
-        progress=advance,
-    )
-    check_inputs(inputs)
-    manifest = manifest_of(item, [result, *report.extras], inputs, kept, order, report)
-    write_sheet(workspace, item, plate.pixels, result, options.limits)
-    commit(workspace, item, [result, *report.extras], manifest, overwrite=options.overwrite)
-    return {"frames": report.frames, "seconds": report.seconds}
+    with result_file(workspace, item) as result:
+        report = enhance(
+            item.clip,
+            item.day,
+            result,
+            device=options.device,
+            areas=item.areas,
+            settings=item.settings,
+            overwrite=True,
+            on_damage=options.on_damage,
+            on_resize=options.on_resize,
+            limits=options.limits,
+            decoder=options.decoder,
+            plate=plate,
+            threads=task.threads or None,
+            alignment=options.alignment,
+            progress=advance,
+        )
+        check_inputs(inputs)
+        check_inputs(kept.inputs)
+        parts = [result, *report.extras]
+        manifest = manifest_of(item, parts, inputs, kept, order, report, tell=lambda: advance(0, None))
+        write_sheet(workspace, item, plate.pixels, result, options.limits)
+        commit(workspace, item, parts, manifest, overwrite=options.overwrite)
+    return {"frames": report.frames}
 
 
 def _is_long(task: Task) -> bool:

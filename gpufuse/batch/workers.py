@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import select
+import selectors
 import time
 from collections.abc import Sequence
 from typing import Protocol
 
 from gpufuse.batch.children import Child
-from gpufuse.batch.tasks import Ended, Event, Started, Task
-from gpufuse.errors import ConfigError
+from gpufuse.batch.tasks import Ended, Event, Outcome, Started, Task
+from gpufuse.errors import ConfigError, LimitError
 
-__all__ = ["LocalWorkers", "Workers", "cores", "default_workers"]
+__all__ = ["LocalWorkers", "Workers", "cores", "default_workers", "wait_readable"]
 
 _CORES_PER_WORKER = 2
 
@@ -93,7 +93,17 @@ class LocalWorkers:
         """Start a process for a task; there has to be room."""
         worker = self._free.pop()
         task = dataclasses.replace(task, threads=self.threads)
-        self._children.append(Child(task, worker, self._environment(worker), self._held))
+        try:
+            self._children.append(Child(task, worker, self._environment(worker), self._held))
+        except OSError as error:  # too many files or processes, or no room for temporary files
+            self._free.append(worker)
+            line = (
+                f"{task.subject}: expected to start a process, found {error.strerror!r}; use fewer --workers, or raise "
+                "the limits of the system"
+            )
+            outcome = Outcome("failed", {}, line, LimitError.__name__, LimitError.exit_code)
+            self._begun.append(Ended(task.id, worker, outcome))
+            return
         self._begun.append(Started(task.id, worker))
 
     def _environment(self, worker: str) -> dict[str, str]:
@@ -112,7 +122,7 @@ class LocalWorkers:
             if not self._children:
                 time.sleep(left)
                 break
-            select.select([child.output for child in self._children], [], [], min(left, 1.0))
+            wait_readable([child.output for child in self._children], min(left, 1.0))
             events += self._listen()
         return events
 
@@ -131,6 +141,14 @@ class LocalWorkers:
         for child in self._children:
             child.end()
         self._children = []
+
+
+def wait_readable(descriptors: Sequence[int], seconds: float) -> None:
+    """Wait until there is something to read from one of these, but not longer than this."""
+    with selectors.DefaultSelector() as selector:
+        for descriptor in descriptors:
+            selector.register(descriptor, selectors.EVENT_READ)
+        selector.select(seconds)
 
 
 def cores() -> int:
