@@ -13,7 +13,7 @@ import pytest
 from archive import batch_words, digests, make_archive, run_batch, write_night
 
 import gpufuse.batch
-from gpufuse.batch import Item, Options, Progress, read_manifest
+from gpufuse.batch import BatchOrder, Item, Options, Progress, api, read_manifest
 from gpufuse.batch.commit import finish_pending, made_already, output_names
 from gpufuse.batch.coordinator import HOPELESS, run_items
 from gpufuse.batch.listing import list_items
@@ -21,6 +21,7 @@ from gpufuse.batch.manifest import FileRecord, Manifest, manifest_path, recorded
 from gpufuse.batch.orders import fingerprint
 from gpufuse.batch.tasks import Advanced, Ended, Event, Outcome, Started, Task
 from gpufuse.batch.work import perform
+from gpufuse.batch.workers import LocalWorkers
 from gpufuse.batch.workspace import Workspace
 from gpufuse.errors import DamagedInputError, OutputError
 from gpufuse.settings import Settings
@@ -420,6 +421,38 @@ def test_lines_that_nobody_reads_any_more_do_not_stop_a_batch(tmp_path: Path) ->
     os.close(write)
     assert done.returncode == 0
     assert len(digests(tmp_path / "out")) == 2
+
+
+# GPUs
+
+
+def test_every_gpu_has_its_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    workers = LocalWorkers(3, ["2", "5"])
+    assert [workers._environment(name) for name in ("1", "2", "3")] == [
+        {"CUDA_VISIBLE_DEVICES": "2"},
+        {"CUDA_VISIBLE_DEVICES": "5"},
+        {"CUDA_VISIBLE_DEVICES": "2"},
+    ]
+    assert workers.describe() == "3 processes on 2 GPUs"
+    order = BatchOrder("a", "b", "c", None, Settings(), None, Options())
+    monkeypatch.setattr(api, "_found_device", lambda order: {"name": "cuda", "reason": "", "count": 2})
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert api.local_workers(order, None).describe() == "2 processes on 2 GPUs"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-7, GPU-8")
+    assert api.local_workers(order, None)._environment("2") == {"CUDA_VISIBLE_DEVICES": "GPU-8"}
+    monkeypatch.setattr(api, "_found_device", lambda order: {"name": "cpu", "reason": "", "count": 0})
+    assert api.local_workers(order, 4).describe() == "4 processes on cpu"
+
+
+def test_a_gpu_that_is_demanded_and_not_there_is_told(one: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    try:
+        with pytest.raises(
+            gpufuse.DeviceError, match=r"device: expected a usable GPU, found .*; use --device cpu"
+        ):
+            gpufuse.batch.run(one / "nights", one / "days/cam0.png", one / "out", device="cuda")
+    finally:
+        assert not digests(one / "out")
 
 
 # Manifests

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
+import shutil
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from archive import batch_words, digests, make_archive, parts_left, run_batch
+from archive import (
+    batch_words,
+    day_picture,
+    digests,
+    environment,
+    make_archive,
+    parts_left,
+    run_batch,
+    write_night,
+)
 from faults.injector import child_environment, operations
 
 from gpufuse.batch import verify_folder
+from gpufuse.video import write_still
 
 FAULTS = {
     "EIO": {"code": "EIO"},
@@ -117,3 +131,71 @@ def test_every_operation_is_the_last(
     with ThreadPoolExecutor(2) as pool:
         for _ in pool.map(lambda at: check_kill(one_clip, tmp_path, at, wanted), range(1, count + 1)):
             pass
+
+
+# Full disks
+
+DISKS = """
+import json, subprocess, sys
+from pathlib import Path
+
+archive, disk, sizes = Path(sys.argv[1]), Path(sys.argv[2]), [int(size) for size in sys.argv[3:]]
+words = [sys.executable, "-m", "gpufuse", "batch", str(archive / "nights"), "--day", str(archive / "days/cam0.png")]
+words += ["-o", str(disk / "out"), "--device", "cpu", "--workers", "1"]
+found = []
+subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={sizes[0]}k", "none", str(disk)], check=True)
+for size in sizes:
+    subprocess.run(["mount", "-o", f"remount,size={size}k", str(disk)], check=True)
+    run = subprocess.run(words, capture_output=True, text=True)
+    verify = [sys.executable, "-m", "gpufuse", "verify", str(disk / "out")]
+    check = subprocess.run(verify, capture_output=True, text=True)
+    found.append([run.returncode, run.stderr, check.returncode, check.stdout])
+made = sorted((disk / "out").rglob("*-enhanced.mp4.json"))
+print(json.dumps([found, [json.loads(path.read_text())["digest"] for path in made if ".gpufuse" not in path.parts]]))
+"""
+
+
+def check_full_disks(archive: Path, disk: Path, sizes: list[int]) -> None:
+    """A disk that grows: each time a clean end, whole files alone, and in the end all of it."""
+    words = ["unshare", "-rm", sys.executable, "-c", DISKS, str(archive), str(disk), *map(str, sizes)]
+    run = subprocess.run(words, stdout=subprocess.PIPE, text=True, env=environment(), check=True)
+    found, made = json.loads(run.stdout.splitlines()[-1])
+    for size, (code, err, _, problems) in zip(sizes[:-1], found[:-1], strict=True):
+        assert code in (7, 11), (size, err)
+        assert "No space left on device" in err, (size, err)
+        assert "Traceback" not in err, (size, err)
+        lines = [line for line in problems.splitlines()[:-1] if "its manifest" not in line]
+        assert not lines, (size, lines)
+    code, err, checked, _ = found[-1]
+    assert (code, checked) == (0, 0), err
+    output = archive / "whole"
+    assert run_batch(order(archive, output))[0] == 0
+    assert made == list(digests(output).values())
+
+
+@pytest.fixture
+def noisy(tmp_path: Path) -> Path:
+    """Clips whose outputs need some hundred kB."""
+    archive = make_archive(tmp_path / "noisy", cameras=1, clips=0)
+    write_still(archive / "days/cam0.png", day_picture(180, 240), overwrite=True)
+    for number in range(2):
+        write_night(archive / f"nights/cam0/{number}.mp4", 12, seed=number, height=180, width=240)
+    probe = tmp_path / "probe"
+    probe.mkdir()
+    if (
+        shutil.which("unshare") is None
+        or subprocess.run(
+            ["unshare", "-rm", "mount", "-t", "tmpfs", "none", str(probe)], capture_output=True
+        ).returncode
+    ):
+        pytest.skip("no right to mount a file system here (unshare -rm)")
+    return archive
+
+
+def test_a_disk_that_is_full_twice(noisy: Path, tmp_path: Path) -> None:
+    check_full_disks(noisy, tmp_path / "probe", [16, 60, 8000])
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_full_at_sixteen_sizes(noisy: Path, tmp_path: Path) -> None:
+    check_full_disks(noisy, tmp_path / "probe", [*range(8, 120, 7), 8000])

@@ -167,6 +167,20 @@ def workers_of(nanny: int) -> list[int]:
     return found
 
 
+def test_twenty_races_for_one_folder(tmp_path: Path) -> None:
+    """Of four batches that begin at once one works, and the others say why they do not."""
+    archive = make_archive(tmp_path, cameras=1, clips=2)
+    for race in range(20):
+        output = tmp_path / f"out{race}"
+        processes = [start_batch(batch_words(archive, output, "--workers", "1")) for _ in range(4)]
+        ended = [(process.communicate(timeout=120)[1], process.returncode) for process in processes]
+        codes = sorted(code for _, code in ended)
+        assert codes == [0, 7, 7, 7], ended
+        assert all("expected no other batch in this folder" in err for err, code in ended if code == 7)
+        assert len(digests(output)) == 2
+        assert verify_folder(output).exit_code == 0
+
+
 # Endurance
 
 WATCHED = """
