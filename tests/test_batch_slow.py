@@ -27,6 +27,7 @@ from archive import (
     start_batch,
     write_night,
 )
+from clips import write_clip
 
 from gpufuse.batch import read_manifest, verify_folder
 
@@ -37,8 +38,9 @@ pytestmark = pytest.mark.slow
 def sixty(tmp_path_factory: pytest.TempPathFactory, data_folder: Path) -> Path:
     """Sixty short clips of four cameras, cut out of real footage, four of them longer."""
     archive = archive_from_footage(data_folder, tmp_path_factory.mktemp("sixty"), count=56)
+    (archive / "nights/long").mkdir()
     for number in range(4):  # these are worked on in segments
-        write_night(archive / "nights/long" / f"{number}.mp4", 90, seed=number)
+        write_clip(archive / "nights/long" / f"{number}.mp4", count=90 + number, size=(48, 36))
     (archive / "days/long.png").symlink_to(next((archive / "days").glob("relit.*")))
     return archive
 
@@ -58,6 +60,7 @@ def undisturbed(sixty: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     assert code == 0
     assert "60 outputs" in out
     assert "no problem" in out
+    assert all(read_manifest(output / f"long/{number}-enhanced.mp4").segments > 2 for number in range(4))
     return digests(output)
 
 

@@ -313,7 +313,8 @@ def test_segments_of_real_footage(tmp_path, data_folder, night, day, seconds):
     nobody_looks = Alignment(max_shift=None)
     clip = data_folder / night
     whole = enhance(clip, None, tmp_path / "whole.mp4", plate=plate, alignment=nobody_looks, device="cpu")
-    joined, found = in_segments(clip, plate, tmp_path, seconds, size=size)
+    # Their key frames lie further apart than such short segments.
+    joined, found = in_segments(clip, plate, tmp_path, seconds, size=size, entered=False)
     assert len(found.segments) >= 3
     check_equal(joined, whole)
 

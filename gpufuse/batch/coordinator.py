@@ -355,7 +355,9 @@ class _Batch:
         if task.work == "clip" and value.get("long"):
             self._ready.appendleft(self._task("survey", clip))
         elif task.work == "survey" and value.get("whole"):
-            self._ready.appendleft(self._task("clip", clip, size=clip.size, whole=True))
+            self._ready.appendleft(
+                self._task("clip", clip, size=clip.size, whole=True, notes=value.get("notes", []))
+            )
         elif task.work == "survey" and not value.get("finished"):
             self._begin_segments(clip, value)
         elif task.work == "segment":

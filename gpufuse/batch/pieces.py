@@ -119,7 +119,7 @@ def survey_clip(task: Task, advance: Advance) -> dict[str, Any]:
     if known is None:
         known = _survey(task, workspace, order, kept, advance)
     if len(known.survey.segments) == 1:
-        return {"whole": True}
+        return {"whole": True, "notes": list(known.survey.notes)}
     segments = known.survey.segments
     done = [segment.index for segment in segments if _made(workspace, item, known, segment) is not None]
     return {
@@ -162,10 +162,14 @@ def _survey(
 ) -> _Surveyed:
     assert task.item is not None
     item, options = task.item, task.options
-    inputs = record_inputs(item.clip, lambda: advance(0, None))
+
+    def tell() -> None:
+        advance(0, None)
+
+    inputs = record_inputs(item.clip, tell)
     begin_work(workspace, item, order)
     work = workspace.work(item)
-    plate = aligned_plate(kept.load(options), item.clip, options.alignment, limits=options.limits)
+    plate = aligned_plate(kept.load(options), item.clip, options.alignment, limits=options.limits, tell=tell)
     picture = kept.picture
     if options.register:
         picture = str(work / "plate.png")
@@ -188,6 +192,7 @@ def _survey(
         device=options.device,
         on_damage=options.on_damage,
         limits=options.limits,
+        tell=tell,
     )
     shift = None if plate.shift is None else dataclasses.asdict(plate.shift)
     key = _key(order, inputs, kept, options)

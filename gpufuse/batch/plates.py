@@ -171,6 +171,7 @@ def keep_plate(
             on_damage=options.on_damage,
             limits=_limits(options),
             module=module,
+            tell=tell,
         )
         picture = record.with_suffix(".png")
         write_still(picture, plate.pixels, overwrite=True)

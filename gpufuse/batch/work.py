@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +141,9 @@ def _make_clip(task: Task, advance: Advance) -> dict[str, Any]:
         )
         check_inputs(inputs)
         check_inputs(kept.inputs)
+        # Why it was not split, where it is long.
+        more = tuple(note for note in task.details.get("notes", ()) if note not in report.notes)
+        report = replace(report, notes=report.notes + more)
         parts = [result, *report.extras]
         manifest = manifest_of(item, parts, inputs, kept, order, report, tell=lambda: advance(0, None))
         write_sheet(workspace, item, plate.pixels, result, options.limits)
