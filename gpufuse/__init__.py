@@ -33,7 +33,8 @@ from gpufuse.errors import (
     OutputError,
     PairError,
 )
-from gpufuse.fusion import fuse, fuse_dynamic, fuse_video
+from gpufuse.fusion import fuse_video
+from gpufuse.pictures import fuse, fuse_dynamic
 from gpufuse.settings import Settings
 from gpufuse.threads import get_threads, set_threads
 

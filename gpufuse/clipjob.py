@@ -18,9 +18,11 @@ from gpufuse.damage import FrameTimes
 from gpufuse.delivery import CodesDelivery, Delivery, LevelsDelivery, SurfacesDelivery
 from gpufuse.device import Device
 from gpufuse.errors import DeviceError
-from gpufuse.fusion import FusedChunk, Look, chunk_length, fuse_stream
+from gpufuse.fusedchunk import FusedChunk
+from gpufuse.fusion import chunk_length, fuse_stream
 from gpufuse.hardware import nvenc_obstacle
 from gpufuse.jobfiles import JobFiles
+from gpufuse.look import Look
 from gpufuse.overlap import BackgroundWriter, prefetch
 from gpufuse.report import side_by_side
 from gpufuse.settings import Settings

@@ -11,7 +11,7 @@ from typing import Any
 
 from gpufuse.arrays import Array, array_module
 from gpufuse.colour import default_matrix, levels_to_nv12, levels_to_yuv
-from gpufuse.fusion import FusedChunk
+from gpufuse.fusedchunk import FusedChunk
 from gpufuse.transfers import Downloads, recorded
 from gpufuse.writer import ClipWriter, Source
 

@@ -28,9 +28,10 @@ from gpufuse.damage import OnDamage
 from gpufuse.device import Device, DeviceName, select_device
 from gpufuse.digests import frames_digest
 from gpufuse.errors import ConfigError, DeviceError
-from gpufuse.fusion import AreasLike, fused_pair
 from gpufuse.hardware import nvdec_obstacle
+from gpufuse.imagepair import AreasLike
 from gpufuse.jobfiles import JobFiles
+from gpufuse.pictures import fused_pair
 from gpufuse.plate import FEWEST_SECONDS, FEWEST_STILLS, PLATE_SECONDS, Plate, aligned_plate, day_plate
 from gpufuse.registration import Shift
 from gpufuse.report import side_by_side

@@ -11,8 +11,9 @@ from gpufuse import baselines
 from gpufuse.arrays import from_levels, image_format, to_levels, with_channels
 from gpufuse.enhance import day_plate
 from gpufuse.errors import ConfigError
-from gpufuse.fusion import AreasLike, fused_pair, pair_importance
+from gpufuse.imagepair import AreasLike
 from gpufuse.jobfiles import JobFiles
+from gpufuse.pictures import fused_pair, pair_importance
 from gpufuse.resampling import enlarged
 from gpufuse.settings import Settings
 from gpufuse.video import read_still, write_still

@@ -25,9 +25,11 @@ from gpufuse.device import Device, DeviceName, select_device
 from gpufuse.digests import frames_digest
 from gpufuse.enhance import EnhanceReport
 from gpufuse.errors import DamagedInputError, InputError
-from gpufuse.fusion import AreasLike, Look, chunk_length, look_frames, measured_look, temporal_reach
+from gpufuse.fusion import chunk_length, look_frames, measured_look, temporal_reach
+from gpufuse.imagepair import AreasLike
 from gpufuse.jobfiles import JobFiles
 from gpufuse.joining import join_clips
+from gpufuse.look import Look
 from gpufuse.plate import Plate
 from gpufuse.resampling import check_pair
 from gpufuse.settings import Settings

@@ -19,6 +19,7 @@ import gpufuse
 
 PACKAGE = pathlib.Path(gpufuse.__file__).parent
 STAGES = {"denoise", "background", "importance", "mixing", "poisson", "normalise", "baselines"}
+FUSION = {"fusion", "clipstages", "look", "pictures", "reconstruction", "fusedchunk", "imagepair"}
 FOUNDATIONS = {"errors", "_version", "arrays", "threads"}
 KERNELS = ("kernels_cpu.", "kernels_cuda.")
 HEAVY = ("cupy", "numba", "av", "scipy", "imageio", "PIL", "tqdm")
@@ -63,7 +64,9 @@ def importers(*modules):
 
 def test_the_imports_were_found():
     assert set(EDGES) >= STAGES | FOUNDATIONS | {"fusion", "cli"}
-    assert EDGES["fusion"] >= {"denoise", "importance", "mixing", "poisson", "normalise", "streaming"}
+    assert EDGES["fusion"] >= {"clipstages", "look", "pictures", "streaming"}
+    assert EDGES["clipstages"] >= {"denoise", "importance", "normalise", "reconstruction", "streaming"}
+    assert EDGES["reconstruction"] >= {"mixing", "poisson", "normalise"}
     twins = {"kernels_cpu", "kernels_cpu.susan", "kernels_cuda", "kernels_cuda.susan"}
     assert EDGES["denoise"] == {"arrays"} | twins
 
@@ -86,8 +89,14 @@ def test_stages_know_neither_each_other_nor_what_is_above(stage):
 
 def test_only_fusion_and_what_stands_above_it_knows_several_stages():
     several = {name for name, targets in EDGES.items() if len(targets & STAGES) > 1}
-    assert several <= {"fusion", "enhance", "pair", "demo", "cli"}
-    assert "fusion" in several
+    assert several <= FUSION | {"enhance", "pair", "demo", "cli"}
+    assert several >= {"clipstages", "look", "pictures", "reconstruction"}
+
+
+def test_the_order_of_the_stages_of_a_clip_is_known_in_one_module():
+    assert importers("clipstages") == {"fusion"}
+    assert importers("reconstruction") <= {"fusion", "clipstages", "pictures"}
+    assert not EDGES["clipstages"] & {"fusion", "pictures"}
 
 
 def test_the_top_is_imported_from_above_only():
@@ -96,7 +105,7 @@ def test_the_top_is_imported_from_above_only():
     jobs = {"enhance", "clipjob", "segments", "pair", "demo", "bench.job"}
     assert importers("enhance", "demo", "device") <= jobs | batch | {"cli", "__main__"}
     assert importers(*batch) <= batch | {"cli"}
-    assert importers("fusion") <= jobs | {"cli", "delivery", "batch.pieces"}
+    assert importers("fusion", "pictures") <= jobs | {"fusion", "cli", "batch.pieces"}
     assert importers("delivery") <= {"clipjob"}
     bench = {name for name in FILES if name.startswith("bench")}
     assert importers(*bench) <= bench | {"cli"}
@@ -104,7 +113,7 @@ def test_the_top_is_imported_from_above_only():
 
 def test_fusion_and_stages_read_and_write_no_files():
     outside = {"video", "clip", "stills", "videofile", "writer", "output", "report", "scene", "overlap"}
-    assert not importers(*outside) & (STAGES | FOUNDATIONS | {"fusion", "gradients", "settings", "streaming"})
+    assert not importers(*outside) & (STAGES | FOUNDATIONS | FUSION | {"gradients", "settings", "streaming"})
 
 
 def test_the_disk_is_changed_in_one_module_alone():

@@ -30,7 +30,8 @@ from gpufuse.batch.plates import KeptPlate, check_inputs
 from gpufuse.batch.tasks import Task
 from gpufuse.batch.workspace import Workspace, read_record, safely, write_record
 from gpufuse.errors import InputError
-from gpufuse.fusion import Look, temporal_reach
+from gpufuse.fusion import temporal_reach
+from gpufuse.look import Look
 from gpufuse.plate import Plate, aligned_plate
 from gpufuse.registration import Shift
 from gpufuse.segments import SegmentReport, enhance_segment, first_look, join_segments

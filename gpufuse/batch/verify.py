@@ -103,7 +103,7 @@ class VerifyReport:
                 "input",
                 "of another size or time than recorded; the next run looks at them",
             ),
-            (self.inputs_gone, "input", "no longer where they were; the outputs are not affected"),
+            (self.inputs_gone, "input", "that cannot be found any more; the outputs are not affected"),
         )
         return [_note(names, noun, what) for names, noun, what in kinds if names]
 
@@ -321,9 +321,7 @@ class _Verification:
         try:
             facts = os.stat(path)
         except FileNotFoundError:
-            self._problem(
-                name, f"a file of {record.size} bytes", "none", "delete its manifest, and run the batch again"
-            )
+            self._problem(name, f"a file of {record.size} bytes", "none", "run the batch again")
             return False
         except OSError as error:
             self._problem(name, "a readable file", repr(error.strerror), "check path and permissions")
