@@ -382,6 +382,24 @@ def test_a_batch_stops_where_no_clip_can_be_written(tmp_path: Path) -> None:
     assert "the rest was left: look at the disks" in report.notes[-1]
 
 
+def test_a_segment_that_has_gone_costs_itself_alone(one: Path) -> None:
+    removed: list[str] = []
+
+    def before(task: Task) -> Outcome | None:
+        if task.work == "join" and not removed:
+            (path,) = (one / "out/.gpufuse").glob("work/*/segment-00001-*.mp4")
+            removed.append(path.name)
+            path.unlink()
+        return None
+
+    workers = Here(before)
+    assert run(one, one / "out", workers, segment=0.16).exit_code == 0
+    segments = [task for task in workers.done if task.startswith("segment")]
+    assert segments == [f"segment {k} {NAME}" for k in (0, 1, 2, 1)]
+    run(one, one / "whole", segment=None)
+    assert digests(one / "out") == digests(one / "whole")
+
+
 def test_a_moved_archive_is_the_same(one: Path) -> None:
     run(one, one / "out")
     (one / "nights").rename(one / "moved")

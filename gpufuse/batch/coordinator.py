@@ -205,6 +205,7 @@ class _Batch:
 
     def _recall(self, clip: _Clip) -> None:
         """A clip that is not to be made now keeps what an earlier run has told about it."""
+        clip.size = 0
         record = read_record(self._workspace.failure(clip.item)) or {}
         known = {name: record[name] for name in ("error", "kind", "exit_code") if name in record}
         if known:
@@ -293,8 +294,6 @@ class _Batch:
         )
         self._untouched.clear()
         self._ready.clear()
-        for clip in self._clips.values():
-            clip.left.clear()
         self._parked.clear()
 
     # -- what becomes of it ----------------------------------------------------------------------
@@ -305,7 +304,11 @@ class _Batch:
             return
         running.worker = event.worker
         if isinstance(event, Started):
-            running.frames = 0  # on a cluster it may have begun before, on a worker that was lost
+            if running.task.work in ("clip", "segment"):
+                self._frames -= (
+                    running.frames
+                )  # on a cluster it may have begun before, on a worker that was lost
+            running.frames = 0
             if running.task.work != "plate":
                 self._clip_of(running.task).attempts += 1
         elif isinstance(event, Advanced):

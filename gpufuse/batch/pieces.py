@@ -307,6 +307,8 @@ def join(task: Task, advance: Advance) -> dict[str, Any]:
     plate = known.plate(options)
     found = [_made(workspace, item, known, segment) for segment in known.survey.segments]
     reports = [report for report in found if report is not None]
+    if len(reports) < len(found):  # the rest is kept
+        return {"again": True}
 
     def tell() -> None:
         advance(0, None)
@@ -315,7 +317,7 @@ def join(task: Task, advance: Advance) -> dict[str, Any]:
         try:
             joined = join_segments(known.survey, reports, result, plate=plate, tell=tell)
         except InputError:
-            # One is missing, damaged, or of another encoder than the rest: all of them are made again.
+            # One is damaged, or of another encoder than the rest: all of them are made again.
             for segment in known.survey.segments:
                 path = _segment_record(workspace, item, known, segment)
                 with safely(path):
