@@ -168,7 +168,7 @@ def run(
     >>> gpufuse.batch.run("missing", "day.png", "out", device="cpu")
     Traceback (most recent call last):
     ...
-    gpufuse.errors.InputError: missing: expected a folder, glob, list or clip, found none; check the path
+    gpufuse.errors.InputError: 'missing': expected a folder, a glob, a clip or a list, found none; check the path
     """
     order = _order(source, day, folder, camera, settings, areas, only, options)
     items, notes = order.listing()
