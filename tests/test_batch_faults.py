@@ -198,4 +198,4 @@ def test_a_disk_that_is_full_twice(noisy: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_disk_that_is_full_at_sixteen_sizes(noisy: Path, tmp_path: Path) -> None:
-    check_full_disks(noisy, tmp_path / "probe", [*range(8, 120, 7), 8000])
+    check_full_disks(noisy, tmp_path / "probe", [*range(4, 68, 4), 8000])
