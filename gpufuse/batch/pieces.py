@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from gpufuse.batch.finishing import (
 from gpufuse.batch.manifest import FileRecord, same_file
 from gpufuse.batch.orders import Item, Options, fingerprint
 from gpufuse.batch.plates import KeptPlate, check_inputs
-from gpufuse.batch.tasks import Task
+from gpufuse.batch.tasks import Advance, Task
 from gpufuse.batch.workspace import Workspace, read_record, safely, write_record
 from gpufuse.errors import InputError
 from gpufuse.fusion import temporal_reach
@@ -39,8 +39,6 @@ from gpufuse.stills import read_still, write_still
 from gpufuse.survey import Segment, Survey, survey
 
 __all__ = ["join", "make_segment", "survey_clip"]
-
-Advance = Callable[[int, int | None], None]
 
 
 @dataclass(frozen=True)

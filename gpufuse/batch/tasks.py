@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from gpufuse.batch.orders import Item, Options
 
-__all__ = ["Advanced", "Ended", "Event", "Outcome", "Started", "Task", "Work"]
+__all__ = ["Advance", "Advanced", "Ended", "Event", "Outcome", "Started", "Task", "Work"]
 
 Work = Literal["plate", "clip", "survey", "segment", "join", "probe", "device"]
 """What a task does; see `gpufuse.batch.work`."""
+
+Advance = Callable[[int, int | None], None]
+"""Called with the frames done and the frames expected; as a sign of life with 0 and None."""
 
 
 @dataclass(frozen=True)

@@ -19,16 +19,13 @@ from gpufuse.batch.finishing import (
 from gpufuse.batch.orders import Item, fingerprint
 from gpufuse.batch.pieces import join, make_segment, survey_clip
 from gpufuse.batch.plates import check_inputs, keep_plate
-from gpufuse.batch.tasks import Task
+from gpufuse.batch.tasks import Advance, Task
 from gpufuse.batch.workspace import Workspace
 from gpufuse.device import select_device
 from gpufuse.enhance import enhance
 from gpufuse.video import is_still, open_clip
 
 __all__ = ["perform"]
-
-Advance = Callable[[int, int | None], None]
-"""Called with the frames done and the frames expected; as a sign of life with 0 and None."""
 
 _LONG = 1.5
 """Segments; clips that are longer are split."""
